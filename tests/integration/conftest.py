@@ -102,6 +102,6 @@ async def hook(pool, settings, accounts):
 
 
 @pytest.fixture
-async def others(pool, settings, accounts):
+async def other_hook(pool, settings, accounts):
     """Create a hook of the other account."""
     return await create_hook(pool, settings, account="other", source="keap")

@@ -1,4 +1,6 @@
-"""Addresses and contacts over HTTP: what each may receive and why, and who holds what."""
+"""Addresses and contacts over HTTP: statuses with their reasons, and which contact has which
+address.
+"""
 
 from datetime import UTC, datetime, timedelta
 
@@ -20,95 +22,99 @@ STATUSES = [status.value for status in Status]
 
 @pytest.fixture
 async def key(key_of):
-    """Make a key of the default account with all scopes, as headers."""
+    """Create a key of the default account with all scopes; return its headers."""
     return await key_of()
 
 
-async def account(pool, name="default"):
-    """Return the id of the account called `name`."""
+async def account_id_of(pool, name="default"):
+    """Return the id of the account with this name."""
     return await pool.fetchval("select id from accounts where name = $1", name)
 
 
-async def test_an_address_tells_its_whole_story(http, key, pool, settings):
-    """Its status and since when, whom it belongs to, and each decision with who asked for it."""
-    account_id = await account(pool)
-    held = {1: {1: "Ann@x.example", 2: "ann@y.example"}, 2: {3: "Ann@x.example"}}
+async def test_an_address_has_its_status_and_history(http, key, pool, settings):
+    """An address has its status since when, its contacts, and its history with each requester."""
+    account_id = await account_id_of(pool)
+    addresses = {1: {1: "Ann@x.example", 2: "ann@y.example"}, 2: {3: "Ann@x.example"}}
     statuses = {"Ann@x.example": ("confirmed", False), "ann@y.example": ("confirmed", False)}
-    await fill(pool, account_id, held, statuses)
+    await fill(pool, account_id, addresses, statuses)
     await pool.execute("update email_addresses set match_key = lower(match_key)")
-    asked = {
+    body = {
         "action": "opt_out",
         "selection": {"contacts": [1]},
         "params": {"kind": "manual"},
         "requested_by": "Eve",
     }
-    job = (await http.post("/v1/jobs", headers=key, json=asked)).json()["id"]
+    job = (await http.post("/v1/jobs", headers=key, json=body)).json()["id"]
     await InProcessRunner(pool, settings, chunk_size=5, parallel=1).work(job)
     answer = await http.get("/v1/addresses/ANN%40x.example", headers=key)
-    story = answer.json()
-    told = ("address", "status", "marketable", "may_receive", "previous_status", "status_job_id")
-    assert [story[name] for name in told] == [
+    shown = answer.json()
+    names = ("address", "status", "marketable", "may_receive", "previous_status", "status_job_id")
+    assert [shown[name] for name in names] == [
         *("Ann@x.example", "manual", False, "nothing", "confirmed", job)
     ]
-    assert [(c["contact_id"], c["field"]) for c in story["contacts"]] == [
+    assert [(c["contact_id"], c["field"]) for c in shown["contacts"]] == [
         (1, "email1"),
         (2, "email3"),
     ]
-    assert story["contact_count"] == 2
-    (chapter,) = story["history"]
-    assert (chapter["job_id"], chapter["requested_by"], chapter["to_status"]) == (
+    assert shown["contact_count"] == 2
+    (entry,) = shown["history"]
+    assert (entry["job_id"], entry["requested_by"], entry["to_status"]) == (
         job,
         "Eve",
         "manual",
     )
-    assert story["status_changed_at"] == chapter["decided_at"]
-    assert story["explanation"][0] == "It gets no broadcasts: recipient used the opt-out link."
-    spread = (await http.get("/v1/addresses/ann@y.example", headers=key)).json()
-    assert (spread["status"], spread["propagated_from_address"]) == ("manual", "Ann@x.example")
-    assert spread["history"][0]["source_address"] == "Ann@x.example"
-    short = await http.get("/v1/addresses/ann@x.example", headers=key, params={"limit": 1})
-    assert len(short.json()["history"]) == 1
+    assert shown["status_changed_at"] == entry["decided_at"]
+    assert shown["explanation"][0] == "It gets no broadcasts: recipient used the opt-out link."
+    sibling = (await http.get("/v1/addresses/ann@y.example", headers=key)).json()
+    assert (sibling["status"], sibling["propagated_from_address"]) == ("manual", "Ann@x.example")
+    assert sibling["history"][0]["source_address"] == "Ann@x.example"
+    limited = await http.get("/v1/addresses/ann@x.example", headers=key, params={"limit": 1})
+    assert len(limited.json()["history"]) == 1
 
 
 @pytest.mark.parametrize("status", STATUSES)
-async def test_what_is_said_of_an_opt_in_is_what_a_job_decides(http, key, pool, settings, status):
-    """For an address alone, one beside an opt-out, and one that an opt-out spread to."""
-    account_id = await account(pool)
-    spreads = Status(status).propagated_rank is not None
-    world = {
+async def test_the_opt_in_check_agrees_with_the_job(http, key, pool, settings, status):
+    """The opt-in check agrees with the job for an address alone, next to an opt-out, and propagated
+    to.
+    """
+    account_id = await account_id_of(pool)
+    is_propagated = Status(status).propagated_rank is not None
+    initial_statuses = {
         "alone@x.example": (status, False),
         "beside@x.example": (status, False),
         "opted-out@x.example": ("list_unsubscribe", False),
-        "spread@x.example": (status, spreads),
+        "spread@x.example": (status, is_propagated),
     }
-    held = {
+    addresses = {
         1: {1: "alone@x.example"},
         2: {1: "beside@x.example", 2: "opted-out@x.example"},
         3: {1: "spread@x.example"},
     }
-    await fill(pool, account_id, held, world)
-    said = {}
-    for address in world:
-        story = (await http.get(f"/v1/addresses/{address}", headers=key)).json()
-        can = story["opt_in_check"]
-        assert can["rule"]["explanation"]
-        assert can["allowed"] is (can["outcome"] == "applied")
-        assert story["marketable"] is (story["may_receive"] == "broadcasts")
-        said[address] = (can["outcome"], can["rule"]["reason"])
-    asked = {
+    await fill(pool, account_id, addresses, initial_statuses)
+    checks = {}
+    for address in initial_statuses:
+        shown = (await http.get(f"/v1/addresses/{address}", headers=key)).json()
+        check = shown["opt_in_check"]
+        assert check["rule"]["explanation"]
+        assert check["allowed"] is (check["outcome"] == "applied")
+        assert shown["marketable"] is (shown["may_receive"] == "broadcasts")
+        checks[address] = (check["outcome"], check["rule"]["reason"])
+    body = {
         "action": "opt_in",
         "selection": {"all": True},
         "evidence": EVIDENCE,
         "fields": ["email1", "email2"],
     }
-    job = (await http.post("/v1/jobs", headers=key, json=asked)).json()["id"]
+    job = (await http.post("/v1/jobs", headers=key, json=body)).json()["id"]
     await InProcessRunner(pool, settings, chunk_size=5, parallel=1).work(job)
     results = (await http.get(f"/v1/jobs/{job}/results", headers=key)).json()["results"]
-    assert said == {row["address"]: (row["outcome"], row["reason"]) for row in results}
+    assert checks == {row["address"]: (row["outcome"], row["reason"]) for row in results}
 
 
-def test_what_may_be_received_is_said_of_each_status():
-    """Nothing where somebody said no or mail cannot arrive; broadcasts only with permission."""
+def test_allowed_mail_of_each_status():
+    """Opt-outs and undeliverable addresses receive nothing; only marketable ones receive
+    broadcasts.
+    """
     by_kind = {kind: {s.value for s in Status if allowed_mail(s) is kind} for kind in AllowedMail}
     assert by_kind == {
         "broadcasts": {"single_opt_in", "double_opt_in", "confirmed", "unengaged_marketable"},
@@ -120,21 +126,21 @@ def test_what_may_be_received_is_said_of_each_status():
     }
 
 
-async def test_an_address_that_is_not_there_is_not_found(http, key, key_of, pool):
-    """Unknown here, known only to another account, or no address at all."""
+async def test_unknown_addresses_are_not_found(http, key, key_of, pool):
+    """Unknown addresses and those of another account get the same 404; invalid ones get 422."""
     other = await key_of("other")
     await fill(
         pool,
-        await account(pool, "other"),
+        await account_id_of(pool, "other"),
         {1: {1: "a/b@x.example"}},
         {"a/b@x.example": ("spam", False)},
     )
     assert (await http.get("/v1/addresses/a%2Fb@x.example", headers=other)).status_code == 200
-    theirs = await http.get("/v1/addresses/a%2Fb@x.example", headers=key)
-    nobodys = await http.get("/v1/addresses/nobody@x.example", headers=key)
-    assert problem_detail(theirs, 404, "not-found") == problem_detail(nobodys, 404, "not-found")
-    wrong = await http.get("/v1/addresses/not an address", headers=key)
-    assert "not an email address" in problem_detail(wrong, 422, "invalid")
+    foreign = await http.get("/v1/addresses/a%2Fb@x.example", headers=key)
+    unknown = await http.get("/v1/addresses/nobody@x.example", headers=key)
+    assert problem_detail(foreign, 404, "not-found") == problem_detail(unknown, 404, "not-found")
+    invalid = await http.get("/v1/addresses/not an address", headers=key)
+    assert "not an email address" in problem_detail(invalid, 422, "invalid")
     reader = await key_of("default", "jobs:read")
     problem_detail(
         await http.get("/v1/addresses/a@x.example", headers=reader), 403, "scope-missing"
@@ -143,11 +149,12 @@ async def test_an_address_that_is_not_there_is_not_found(http, key, key_of, pool
 
 
 async def fill_contacts(pool, key_of, count):
-    """Contacts of the default account with two addresses each, some with a tag, some imported, and
-    as many of another account; gives the import.
+    """Store contacts with two addresses each in two accounts, some tagged, some imported.
+
+    Return the id of the import job.
     """
     await key_of("other")
-    account_id, other = await account(pool), await account(pool, "other")
+    account_id, other = await account_id_of(pool), await account_id_of(pool, "other")
     import_job = await pool.fetchval(
         "insert into jobs (account_id, action, state, finished_at, fields, selection, requested_by,"
         " request_hash, correlation_id, selected, planned_at) values ($1, 'import', 'completed',"
@@ -200,33 +207,33 @@ async def fill_contacts(pool, key_of, count):
 )
 @given(
     limit=st.integers(1, 70),
-    looked_at=st.integers(1, 70),
+    max_scanned=st.integers(1, 70),
     statuses=st.lists(st.sampled_from(STATUSES), max_size=3),
     tag=st.booleans(),
     imported=st.booleans(),
     day=st.none() | st.integers(1, 130),
     fields=st.sets(st.sampled_from(["email1", "email2", "email3"])).map(sorted),
 )
-async def test_contacts_are_found_each_once(
-    http, key, key_of, pool, monkeypatch, limit, looked_at, statuses, tag, imported, day, fields
+async def test_contacts_are_listed_once(
+    http, key, key_of, pool, monkeypatch, limit, max_scanned, statuses, tag, imported, day, fields
 ):
-    """Whatever is asked for and however the pages fall, those who meet all of it and no others."""
-    monkeypatch.setattr(contacts, "MAX_SCANNED_CONTACTS", looked_at)
+    """Contacts that meet all conditions are listed once, and no others, for any page size."""
+    monkeypatch.setattr(contacts, "MAX_SCANNED_CONTACTS", max_scanned)
     import_job = await pool.fetchval("select max(id) from jobs")
     if import_job is None:
         import_job = await fill_contacts(pool, key_of, 60)
-    moment = None if day is None else datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=day)
-    asked = {
+    engaged_before = None if day is None else datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=day)
+    params = {
         **({"status": statuses} if statuses else {}),
         **({"field": fields} if fields else {}),
         **({"tag": "spring"} if tag else {}),
         **({"import": import_job} if imported else {}),
-        **({"engaged_before": moment.date().isoformat()} if moment else {}),
+        **({"engaged_before": engaged_before.date().isoformat()} if engaged_before else {}),
         "limit": limit,
     }
     found, cursor = [], {}
     while cursor is not None:
-        page = (await http.get("/v1/contacts", headers=key, params={**asked, **cursor})).json()
+        page = (await http.get("/v1/contacts", headers=key, params={**params, **cursor})).json()
         found += page["contacts"]
         cursor = page["next"] and {"cursor": page["next"]}
     expected = await pool.fetch(
@@ -239,57 +246,59 @@ async def test_contacts_are_found_each_once(
         "   and ($4 = '{}' or a.status::text = any($4))"
         "   and ($5 is null or a.status::text like 'unengaged%' and a.status_changed_at < $5)))"
         " order by c.id",
-        await account(pool),
+        await account_id_of(pool),
         tag,
         imported,
         statuses,
-        moment,
+        engaged_before,
         fields or ["email1"],
     )
     assert [contact["id"] for contact in found] == [row["id"] for row in expected]
     for contact in found:
-        assert [held["field"] for held in contact["emails"]] == ["email1", "email2"]
+        assert [email["field"] for email in contact["emails"]] == ["email1", "email2"]
         assert contact["emails"][0]["address"] == f"{2 * contact['id'] - 1}@x.example"
 
 
-@pytest.mark.parametrize("narrowed", [{}, {"tag": "spring"}, {"import": 0}])
-async def test_addresses_are_counted_by_status(http, key, key_of, pool, narrowed):
-    """Those of all contacts with the tag and of the import, in the fields that are named, on the
-    first page, if asked for.
+@pytest.mark.parametrize("filters", [{}, {"tag": "spring"}, {"import": 0}])
+async def test_addresses_are_counted_by_status(http, key, key_of, pool, filters):
+    """With `counts` the first page counts statuses in the named fields of all contacts. The tag and
+    the import narrow the counts.
     """
     import_job = await fill_contacts(pool, key_of, 60)
-    asked = {**narrowed, **({"import": import_job} if "import" in narrowed else {}), "limit": 1}
-    asked["field"] = ["email3", "email2"]
-    page = (await http.get("/v1/contacts", headers=key, params={**asked, "counts": True})).json()
+    params = {**filters, **({"import": import_job} if "import" in filters else {}), "limit": 1}
+    params["field"] = ["email3", "email2"]
+    page = (await http.get("/v1/contacts", headers=key, params={**params, "counts": True})).json()
     expected = await pool.fetch(
         "select a.status, count(*) from contacts c join contact_emails e on e.contact_id = c.id"
         " join email_addresses a on a.id = e.address_id where c.account_id = $1"
         " and ($2::bool is false or c.id in (select contact_id from contact_tags))"
         " and ($3::bool is false or import_job_id is not null) and e.field in (2, 3) group by 1",
-        await account(pool),
-        "tag" in narrowed,
-        "import" in narrowed,
+        await account_id_of(pool),
+        "tag" in filters,
+        "import" in filters,
     )
     assert page["counts"] == {row["status"]: row["count"] for row in expected}
-    assert (await http.get("/v1/contacts", headers=key, params=asked)).json()["counts"] is None
-    later = {**asked, "counts": True, "cursor": page["next"]}
-    assert (await http.get("/v1/contacts", headers=key, params=later)).json()["counts"] is None
+    assert (await http.get("/v1/contacts", headers=key, params=params)).json()["counts"] is None
+    next_params = {**params, "counts": True, "cursor": page["next"]}
+    assert (await http.get("/v1/contacts", headers=key, params=next_params)).json()[
+        "counts"
+    ] is None
 
 
-async def test_what_the_account_has_not_is_not_found(http, key, key_of, pool):
-    """A tag, or an import, that is not there or another account's; a job that is no import."""
+async def test_unknown_tags_and_imports_are_not_found(http, key, key_of, pool):
+    """An unknown tag, another account's tag or import, and a job that is no import get 404."""
     import_job = await fill_contacts(pool, key_of, 3)
     other = await key_of("other")
     job = await http.post(
         "/v1/jobs", headers=key, json={"action": "opt_out", "selection": {"all": True}}
     )
-    for headers, asked in (
+    for headers, params in (
         (key, {"tag": "autumn"}),
         (other, {"import": import_job}),
         (key, {"import": job.json()["id"]}),
         (key, {"import": 2**63}),
     ):
-        answer = await http.get("/v1/contacts", headers=headers, params=asked)
+        answer = await http.get("/v1/contacts", headers=headers, params=params)
         problem_detail(answer, 404, "not-found")
     for wrong in ({"status": "happy"}, {"engaged_before": "soon"}, {"limit": 0}):
         problem_detail(await http.get("/v1/contacts", headers=key, params=wrong), 422, "invalid")

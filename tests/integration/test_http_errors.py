@@ -1,4 +1,4 @@
-"""Every failure over HTTP is a problem, tells nothing that it should not, and has one line."""
+"""Every HTTP error is a problem, discloses no secret, and is logged in one line."""
 
 import json
 import re
@@ -32,7 +32,7 @@ from web.state import State
 SECRET = "anna@example.org, of whom nobody may read in a log"
 
 
-class Asked(BaseModel, extra="forbid"):
+class EchoBody(BaseModel, extra="forbid"):
     """What the test's own routes accept as a body."""
 
     count: int
@@ -41,7 +41,7 @@ class Asked(BaseModel, extra="forbid"):
 
 @pytest.fixture
 def app(settings: Settings) -> FastAPI:
-    """The application with some routes more, each of which fails in its way."""
+    """Return the application with additional routes, each of which fails in its own way."""
     app = create_app(settings)
 
     @app.get("/fails/unforeseen")
@@ -68,8 +68,8 @@ def app(settings: Settings) -> FastAPI:
             await connection.execute("select pg_sleep(60)")
 
     @app.post("/asked/{number}")
-    async def asked(
-        number: int, body: Asked, most: int = 1, secret: Annotated[int, Header()] = 0
+    async def echo(
+        number: int, body: EchoBody, most: int = 1, secret: Annotated[int, Header()] = 0
     ) -> dict[str, int]:
         return {"count": number + body.count + most + secret}
 
@@ -87,7 +87,7 @@ async def http(app: FastAPI):
 
 @pytest.fixture
 def lines(capfd, settings: Settings):
-    """Reads the lines that were logged since it was last asked."""
+    """Return a function that reads the lines logged since its last call."""
     before = structlog.get_config()
     logs.configure(settings.model_copy(update={"log_format": "json"}))
 
@@ -98,22 +98,24 @@ def lines(capfd, settings: Settings):
     structlog.configure(**before)
 
 
-def problem(answer: httpx.Response) -> dict:
-    """The problem that the answer is, which names its status and has all its members."""
+def problem_of(answer: httpx.Response) -> dict:
+    """Require that the response is a problem with all its members, and return it."""
     assert answer.headers["content-type"] == "application/problem+json"
-    told = answer.json()
-    assert told["status"] == answer.status_code
-    assert told.keys() >= {"type", "title", "status", "detail"}
-    return told
+    body = answer.json()
+    assert body["status"] == answer.status_code
+    assert body.keys() >= {"type", "title", "status", "detail"}
+    return body
 
 
-async def test_what_nobody_foresaw_is_told_once_and_without_its_text(http, key_of, lines):
-    """500 with the correlation id; one line with the kind and the place, and the request's own."""
+async def test_an_unexpected_error_is_logged_once_without_its_text(http, key_of, lines):
+    """An unexpected error gets 500 with the correlation id. It is logged once, with its type and
+    place but without its text.
+    """
     headers = await key_of() | {"X-Correlation-Id": "by-this-it-is-found"}
     answer = await http.get("/fails/unforeseen", headers=headers)
     assert answer.status_code == 500
-    told = problem(answer)
-    assert (told["type"], told["correlation_id"]) == (
+    problem = problem_of(answer)
+    assert (problem["type"], problem["correlation_id"]) == (
         "urn:sluice:problem:internal",
         "by-this-it-is-found",
     )
@@ -131,8 +133,8 @@ async def test_what_nobody_foresaw_is_told_once_and_without_its_text(http, key_o
         assert text not in answer.text + json.dumps([failed, answered])
 
 
-async def test_a_stream_that_breaks_has_no_end(app: FastAPI, lines):
-    """What was sent stays without its last part, so that nobody takes it for the whole."""
+async def test_a_failed_stream_is_not_ended_regularly(app: FastAPI, lines):
+    """A failed stream is not ended regularly, so clients notice that a part is missing."""
     sent = []
 
     async def receive() -> dict:
@@ -149,17 +151,20 @@ async def test_a_stream_that_breaks_has_no_end(app: FastAPI, lines):
     assert (answered["event"], answered["http_status"]) == ("request.answered", 200)
 
 
-async def test_a_postgres_that_is_away_is_a_moment_s_trouble(http, lines):
-    """503 with the time to come again, and nothing of the driver's text."""
+async def test_a_lost_postgres_connection_gets_503(http, lines):
+    """A lost Postgres connection gets 503 with `Retry-After`, without the driver's text."""
     answer = await http.get("/fails/postgres")
-    assert (answer.status_code, problem(answer)["type"]) == (503, "urn:sluice:problem:unavailable")
+    assert (answer.status_code, problem_of(answer)["type"]) == (
+        503,
+        "urn:sluice:problem:unavailable",
+    )
     assert int(answer.headers["Retry-After"]) >= 1
     assert SECRET not in answer.text
     assert [line["level"] for line in lines()] == ["info"]
 
 
-async def test_an_answer_is_not_waited_for_without_end(http, monkeypatch, lines):
-    """503 after the limit; the connection is free again for the next."""
+async def test_a_slow_response_times_out(http, monkeypatch, lines):
+    """After the time limit the response is 503, and its database connection is free again."""
     monkeypatch.setattr(timeout, "RESPONSE_TIMEOUT_SECONDS", 0.1)
     for method, body in (("GET", None), ("POST", b"x")) * 4:
         assert (await http.request(method, "/fails/slow", content=body)).status_code == 503
@@ -168,28 +173,30 @@ async def test_an_answer_is_not_waited_for_without_end(http, monkeypatch, lines)
     assert {line["level"] for line in lines()} == {"info"}
 
 
-async def test_paths_and_methods_that_there_are_not(http):
-    """404, and 405 with what there is, also where two routes share a path."""
-    assert problem(await http.get("/nothing"))["type"] == "urn:sluice:problem:not-found"
+async def test_unknown_paths_and_methods(http):
+    """An unknown path gets 404. A wrong method gets 405 with the allowed ones, also if routes share
+    a path.
+    """
+    assert problem_of(await http.get("/nothing"))["type"] == "urn:sluice:problem:not-found"
     for path in ("/healthz/", "/docs", "/redoc", "/hirefire", "//healthz"):
         assert (await http.get(path)).status_code == 404
     for path, allow in (("/healthz", "GET, HEAD"), ("/v1/jobs", "GET, POST")):
         answer = await http.request("DELETE", path)
-        assert problem(answer)["type"] == "urn:sluice:problem:method-not-allowed"
+        assert problem_of(answer)["type"] == "urn:sluice:problem:method-not-allowed"
         assert (answer.status_code, answer.headers["Allow"]) == (405, allow)
 
 
-async def test_each_mistake_is_told_with_its_place(http):
-    """All at once, in `mistakes` for programs and in `detail` for people; long values shortened,
-    and those of headers and paths, where secrets are, not repeated.
+async def test_each_error_has_its_location(http):
+    """All errors are listed, in `errors` for programs and in `detail` for people. Long values are
+    shortened. Values of headers and paths, which may be secrets, are not repeated.
     """
     answer = await http.post(
         "/asked/hidden1?most=y", json={"count": "z" * 500, "nme": 1}, headers={"secret": "hidden2"}
     )
-    told = problem(answer)
-    assert (answer.status_code, told["type"]) == (422, "urn:sluice:problem:invalid")
-    wrong = {mistake["location"]: mistake["message"] for mistake in told["errors"]}
-    assert wrong.keys() == {
+    problem = problem_of(answer)
+    assert (answer.status_code, problem["type"]) == (422, "urn:sluice:problem:invalid")
+    messages = {error["location"]: error["message"] for error in problem["errors"]}
+    assert messages.keys() == {
         "path.number",
         "query.most",
         "header.secret",
@@ -197,22 +204,22 @@ async def test_each_mistake_is_told_with_its_place(http):
         "body.nme",
     }
     assert "hidden" not in answer.text
-    assert "'y'" in wrong["query.most"]
-    assert "Unknown field." in wrong["body.nme"]
-    assert "zzz" in wrong["body.count"]
+    assert "'y'" in messages["query.most"]
+    assert "Unknown field." in messages["body.nme"]
+    assert "zzz" in messages["body.count"]
     assert len(answer.text) < 2_000
     for place in (
         *("the path's `number`", "the query parameter `most`", "the header `secret`"),
         *("`count`", "`nme`"),
     ):
-        assert f"\n  {place}: " in told["detail"]
-    right = await http.post("/asked/1?most=2", json={"count": 3})
-    assert right.json() == {"count": 6}
+        assert f"\n  {place}: " in problem["detail"]
+    valid = await http.post("/asked/1?most=2", json={"count": 3})
+    assert valid.json() == {"count": 6}
 
 
-def test_no_route_leaves_its_body_to_the_framework():
-    """It would parse JSON of any size, take NaN and names given twice, and build an error for each
-    value: every route reads its body by `web.request_body`, or as a form or file.
+def test_no_route_lets_fastapi_read_its_body():
+    """FastAPI would parse JSON of any size, accept NaN and duplicate names, and build an error for
+    each value. Every route reads its body by `web.request_body`, or as a form or file.
     """
     routes = [route for router in ROUTERS for route in router.routes]
     assert all(isinstance(route, APIRoute) for route in routes)
@@ -220,26 +227,29 @@ def test_no_route_leaves_its_body_to_the_framework():
     assert [route.path for route in routes if route.body_field is not None] == []
 
 
-async def test_query_parameters_that_there_are_not_are_refused_by_name(http, key_of):
-    """By every route that needs a key; the answer says which there are. Links in mail and probes
-    have some added to them that mean nothing.
+async def test_unknown_query_parameters_are_rejected(http, key_of):
+    """Each route that needs a key rejects unknown parameters and names the valid ones. Links in
+    mails and health checks ignore them, since others add parameters there.
     """
     headers = await key_of()
-    for path, there in (("/v1/jobs/7?verbose=1", "no parameters"), ("/v1/jobs?Limit=1", "cursor")):
+    for path, expected in (
+        ("/v1/jobs/7?verbose=1", "no parameters"),
+        ("/v1/jobs?Limit=1", "cursor"),
+    ):
         answer = await http.get(path, headers=headers)
-        told = problem(answer)
+        problem = problem_of(answer)
         assert answer.status_code == 422
-        assert there in told["detail"]
-        assert len(told["errors"]) == 1
+        assert expected in problem["detail"]
+        assert len(problem["errors"]) == 1
     many = "&".join(f"{'x' * 300}{n}=1" for n in range(100))
     assert len((await http.get(f"/v1/jobs?{many}", headers=headers)).text) < 1_000
     assert (await http.get("/healthz?verbose=1")).status_code == 200
     nul = await http.get("/v1/jobs?action=a%00b", headers=headers)
-    assert (nul.status_code, problem(nul)["type"]) == (400, "urn:sluice:problem:malformed")
+    assert (nul.status_code, problem_of(nul)["type"]) == (400, "urn:sluice:problem:malformed")
 
 
-async def test_every_answer_says_how_it_is_to_be_taken(http, key_of):
-    """Those of routes, and those of failures of every kind."""
+async def test_every_response_has_security_headers(http, key_of):
+    """The responses of routes and of all kinds of errors have the same security headers."""
     http.headers.update(await key_of())
     paths = ("/healthz", "/nothing", "/fails/postgres", "/fails/unforeseen", "/openapi.json")
     for answer in [await http.get(path) for path in paths]:
@@ -250,15 +260,15 @@ async def test_every_answer_says_how_it_is_to_be_taken(http, key_of):
 
 
 @pytest.mark.parametrize("name", ["a b", "x" * 101, 'a"b', "Käse", ""])
-async def test_a_correlation_id_that_is_no_plain_word_is_not_taken_over(http, name, lines):
-    """It would stand in every line of a job."""
+async def test_an_invalid_correlation_id_is_replaced(http, name, lines):
+    """An invalid correlation id is replaced, since every log line of a job contains it."""
     answer = await http.get("/healthz", headers={"X-Correlation-Id": name.encode("latin-1")})
     (line,) = lines()
     assert answer.headers["X-Correlation-Id"] == line["correlation_id"] != name
 
 
-async def test_no_line_tells_a_path_a_query_or_a_key(http, key_of, lines):
-    """The route's pattern stands for the path."""
+async def test_no_log_line_has_a_path_a_query_or_a_key(http, key_of, lines):
+    """Log lines have the route's pattern instead of the path."""
     headers = await key_of()
     await http.get(f"/v1/jobs/{SECRET}?token={SECRET}", headers=headers)
     await http.get(f"/{SECRET}", headers=headers)
@@ -270,8 +280,8 @@ async def test_no_line_tells_a_path_a_query_or_a_key(http, key_of, lines):
         assert text not in json.dumps([first, second])
 
 
-def test_types_of_problems_are_told_apart() -> None:
-    """No two kinds have one name, and each is the caller's fault or the service's."""
+def test_types_of_problems_differ() -> None:
+    """Each kind of problem has its own type, and a status of 4xx or 5xx."""
     kinds = [kind for kind in vars(problems).values() if isinstance(kind, ProblemKind)]
     assert len({kind.type for kind in kinds}) == len(kinds)
     assert all(400 <= kind.status < 600 for kind in kinds)
@@ -280,19 +290,26 @@ def test_types_of_problems_are_told_apart() -> None:
 @pytest.mark.parametrize(
     "family", [DatabaseUnreachable, QueueUnreachable, ServerStartError, SettingsError]
 )
-def test_servers_and_settings_are_not_named_to_callers(family) -> None:
-    """Their errors are for who runs the service."""
-    told = problems.to_problem(family("Postgres at db.internal:5432 cannot be used"))
-    assert (told.kind, "db.internal" in str(told)) == (problems.UNAVAILABLE, False)
+def test_servers_and_settings_are_not_disclosed(family) -> None:
+    """Only operators see the details of these errors."""
+    problem = problems.to_problem(family("Postgres at db.internal:5432 cannot be used"))
+    assert (problem.kind, "db.internal" in str(problem)) == (problems.UNAVAILABLE, False)
 
 
-def test_every_error_of_sluice_is_some_problem() -> None:
-    """Also those that nobody has thought of here."""
+def test_every_error_of_sluice_becomes_a_problem() -> None:
+    """Every error class of Sluice, also a future one, is converted to a problem."""
 
-    def families(of: type[SluiceError]) -> list[type[SluiceError]]:
-        return [of, *(below for each in of.__subclasses__() for below in families(each))]
+    def subclasses_of(base: type[SluiceError]) -> list[type[SluiceError]]:
+        return [
+            base,
+            *(
+                descendant
+                for subclass in base.__subclasses__()
+                for descendant in subclasses_of(subclass)
+            ),
+        ]
 
-    for family in families(SluiceError):
+    for family in subclasses_of(SluiceError):
         error = family.__new__(family, "text")
         error.args = ("text",)
         for name in ("prompts", "field_errors"):
@@ -300,7 +317,7 @@ def test_every_error_of_sluice_is_some_problem() -> None:
         assert problems.to_problem(error)
 
 
-ODD_IDS = (
+INVALID_IDS = (
     "+1",
     "1_0",
     "%201",
@@ -316,20 +333,20 @@ ODD_IDS = (
 )
 
 
-async def test_an_id_has_one_way_to_be_written(http, key_of, app):
-    """In every path that has one: what is not an id as we write it is answered like one that there
-    is not, whatever Python would read it as.
+async def test_ids_are_written_in_one_way(http, key_of, app):
+    """In every path, an id that is not written canonically gets the same answer as an unknown id.
+    It makes no difference whether Python could parse it.
     """
     key = await key_of()
-    asked = 0
+    requests = 0
     for path, operations in app.openapi()["paths"].items():
         (name,) = re.findall(r"\{(\w+_id)\}", path) or [None]
         for method in operations if name else ():
             unknown = await http.request(method, path.format(**{name: 4711}), headers=key)
             assert unknown.status_code in {401, 404, 415}, (path, unknown.text)
-            for odd in ODD_IDS:
-                asked += 1
-                answer = await http.request(method, path.format(**{name: odd}), headers=key)
-                assert answer.status_code == unknown.status_code, (path, odd, answer.text)
+            for invalid_id in INVALID_IDS:
+                requests += 1
+                answer = await http.request(method, path.format(**{name: invalid_id}), headers=key)
+                assert answer.status_code == unknown.status_code, (path, invalid_id, answer.text)
                 assert answer.json()["type"] == unknown.json()["type"]
-    assert asked > 8 * len(ODD_IDS)
+    assert requests > 8 * len(INVALID_IDS)

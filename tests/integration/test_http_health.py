@@ -1,4 +1,4 @@
-"""What platforms ask: health, readiness, and how many workers the work takes."""
+"""What platforms read: health, readiness, and how many workers are needed."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -24,39 +24,39 @@ from tests.kit.submitting import submit_job, submit_planned_opt_out
 from web import queue_stats, unattended_queue
 from web.queue_stats import QueueStatsCache
 
-OLDEST = next(sql for sql in STATEMENTS if "waiting.since" in sql)
+OLDEST_AGE_QUERY = next(sql for sql in STATEMENTS if "waiting.since" in sql)
 
 TOKEN = "a token of a platform"
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Settings with HireFire's token."""
+    """Return the settings with a HireFire token."""
     return settings.model_copy(update={"hirefire_token": SecretStr(TOKEN)})
 
 
 @pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many measurements were under way when each of them began, itself included."""
-    began: list[int] = []
-    under_way = 0
+def measurements(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Record, at the start of each measurement, how many are in progress with it."""
+    starts: list[int] = []
+    in_progress = 0
     measure = db_queue_stats.read_queue_loads
 
     async def counting(*arguments):
-        nonlocal under_way
-        under_way += 1
-        began.append(under_way)
+        nonlocal in_progress
+        in_progress += 1
+        starts.append(in_progress)
         try:
             return await measure(*arguments)
         finally:
-            under_way -= 1
+            in_progress -= 1
 
     monkeypatch.setattr(db_queue_stats, "read_queue_loads", counting)
-    return began
+    return starts
 
 
 async def test_a_database_of_another_version_is_not_ready(http, pool):
-    """The process lives, and says that it cannot serve; when the revision is right, it can."""
+    """The process is alive but not ready until the database has the right revision."""
     assert (await http.get("/readyz")).json() == {"status": "ready"}
     revision = await pool.fetchval("select version_num from alembic_version")
     await pool.execute("update deployment set min_code_revision = '9999'")
@@ -75,7 +75,7 @@ async def test_a_database_of_another_version_is_not_ready(http, pool):
 
 @pytest.fixture
 def scale(http, monkeypatch) -> Callable[[], Awaitable[dict[str, Any]]]:
-    """Asks for the scale as it is at this moment."""
+    """Return a function that reads the scale without a cache."""
     monkeypatch.setattr(queue_stats, "CACHE_SECONDS", 0)
 
     async def scale() -> dict[str, Any]:
@@ -84,8 +84,8 @@ def scale(http, monkeypatch) -> Callable[[], Awaitable[dict[str, Any]]]:
     return scale
 
 
-async def time_passes(pool: asyncpg.Pool, seconds: float) -> None:
-    """Let everything that is stored have been stored so much earlier."""
+async def move_into_past(pool: asyncpg.Pool, seconds: float) -> None:
+    """Move all stored times into the past by this many seconds."""
     for table, column in (
         ("job_states", "entered_at"),
         ("job_chunks", "runnable_at"),
@@ -96,16 +96,16 @@ async def time_passes(pool: asyncpg.Pool, seconds: float) -> None:
         await pool.execute(f"update {table} set {column} = {column} - $1 * interval '1 s'", seconds)
 
 
-async def submitted_opt_out(pool, settings, **more) -> int:
-    """An opt-out of all contacts of the default account, which waits for its plan."""
+async def submit_opt_out(pool, settings, **changes) -> int:
+    """Submit an opt-out of all contacts of the default account; it waits for its plan."""
     request = JobRequest(
-        action="opt_out", selection=Selection(all=True), requested_by="test", **more
+        action="opt_out", selection=Selection(all=True), requested_by="test", **changes
     )
     return (await submit(pool, settings, request)).job_id
 
 
-async def test_nothing_waits_at_first(scale):
-    """All figures are 0, and one worker is suggested."""
+async def test_the_scale_without_work(scale):
+    """With no work all figures are 0, and one worker is suggested."""
     empty = await scale()
     assert empty.pop("suggested_workers") == 1
     queues = [set(queue.values()) - {queue["queue"]} for queue in empty.pop("queues")]
@@ -114,12 +114,12 @@ async def test_nothing_waits_at_first(scale):
 
 
 async def test_jobs_wait_for_their_plan_from_their_submission(pool, settings, scale, monkeypatch):
-    """While no worker runs, jobs without a plan are seen: how many, and for how long they wait.
-    Once planned, their chunks are.
+    """Jobs without a plan are counted with their waiting time while no worker runs. Once planned,
+    their chunks are counted instead.
     """
     for _ in range(3):
-        job = await submitted_opt_out(pool, settings)
-    await time_passes(pool, 20)
+        job = await submit_opt_out(pool, settings)
+    await move_into_past(pool, 20)
     waiting = await scale()
     assert (waiting["pending_chunks"], waiting["planning_jobs"], waiting["running_jobs"]) == (
         3,
@@ -133,10 +133,12 @@ async def test_jobs_wait_for_their_plan_from_their_submission(pool, settings, sc
     assert (await scale())["planning_jobs"] == 2
 
 
-async def test_the_scale_is_what_the_workers_measure(http, pool, settings, scale):
-    """Chunks of each queue and their age; sums over both; HireFire is told the same."""
+async def test_the_scale_has_the_work_of_each_queue(http, pool, settings, scale):
+    """The scale has the chunks of each queue, their age and the sums; HireFire gets the same
+    number.
+    """
     await submit_planned_opt_out(pool, settings, "shop", contacts=4, lanes=1)
-    await time_passes(pool, 40)
+    await move_into_past(pool, 40)
     measured = await scale()
     assert {each["queue"]: each["pending_chunks"] for each in measured["queues"]} == {
         "bulk": 0,
@@ -149,39 +151,41 @@ async def test_the_scale_is_what_the_workers_measure(http, pool, settings, scale
     assert hirefire.json() == [{"name": "worker", "value": measured["suggested_workers"]}]
 
 
-async def test_a_paused_job_does_not_wait_and_a_resumed_one_waits_from_then(pool, settings, scale):
-    """Neither its chunks nor its plan count while it is paused, nor that time afterwards."""
+async def test_a_paused_job_does_not_wait_until_it_is_resumed(pool, settings, scale):
+    """A paused job's chunks and plan do not count; once it is resumed, its pause does not count."""
     planned = await submit_planned_opt_out(pool, settings, "shop", contacts=2, lanes=1)
-    unplanned = await submitted_opt_out(pool, settings)
+    unplanned = await submit_opt_out(pool, settings)
     for job in (planned, unplanned):
         await pause(pool, settings, None, job)
-    await time_passes(pool, 1_000)
+    await move_into_past(pool, 1_000)
     paused = await scale()
     assert (paused["pending_chunks"], paused["oldest_seconds"]) == (0, 0)
     for job in (planned, unplanned):
         await resume(pool, settings, None, job)
-    await time_passes(pool, 10)
+    await move_into_past(pool, 10)
     resumed = await scale()
     assert (resumed["pending_chunks"], resumed["planning_jobs"]) == (3, 1)
     assert 10 <= resumed["oldest_seconds"] < 100
 
 
-async def test_a_plan_that_waits_for_a_person_waits_for_no_worker(pool, settings, scale):
-    """Once it is confirmed it is counted again, and waits from then on, as do its chunks."""
+async def test_a_plan_that_waits_for_confirmation_needs_no_worker(pool, settings, scale):
+    """A plan that waits for a confirmation does not count. After the confirmation it counts again
+    from that time, and so do its chunks.
+    """
     await fill_large_account(pool, 1, 3)
-    job = await submitted_opt_out(pool, settings, plan_first=True)
+    job = await submit_opt_out(pool, settings, plan_first=True)
     async with pool.acquire() as connection:
         await plan_job(connection, JobKey(DEFAULT_ACCOUNT, job), chunk_size=1, max_lanes=1)
-        # A plan that is to be counted is one, whatever chunks it has.
+        # A plan to be counted is one unit of work, whatever its number of chunks.
         assert (await scale())["pending_chunks"] == 1
         await forecast_job(
             connection, pool, JobKey(DEFAULT_ACCOUNT, job), chunk_size=1, shared_address_limit=10
         )
-    await time_passes(pool, 1_000)
+    await move_into_past(pool, 1_000)
     planned = await scale()
     assert (planned["pending_chunks"], planned["oldest_seconds"]) == (0, 0)
     await pool.execute("update jobs set state = 'planning', confirmation = '{}' where id = $1", job)
-    await time_passes(pool, 10)
+    await move_into_past(pool, 10)
     confirmed = await scale()
     assert (confirmed["pending_chunks"], confirmed["planning_jobs"]) == (1, 1)
     assert 10 <= confirmed["oldest_seconds"] < 100
@@ -191,45 +195,45 @@ async def test_a_plan_that_waits_for_a_person_waits_for_no_worker(pool, settings
     assert running["oldest_seconds"] < 10
 
 
-async def test_a_retry_that_is_put_off_does_not_wait(pool, settings, scale):
-    """It does once it can be worked, from then on."""
+async def test_a_delayed_retry_does_not_wait(pool, settings, scale):
+    """A delayed retry counts from the time when it can be worked on."""
     await submit_planned_opt_out(pool, settings, "shop", contacts=2, lanes=1)
-    await time_passes(pool, 100)
+    await move_into_past(pool, 100)
     await pool.execute("update job_chunks set runnable_at = now() + interval '60 s'")
     later = await scale()
     assert (later["pending_chunks"], later["oldest_seconds"], later["running_jobs"]) == (0, 0, 1)
-    await time_passes(pool, 70)
+    await move_into_past(pool, 70)
     due = await scale()
     assert due["pending_chunks"] == 2
     assert 10 <= due["oldest_seconds"] < 60
 
 
-async def test_an_end_that_is_left_waits_from_the_last_chunk(pool, settings, scale):
-    """A job whose chunks are done and whose end is not is one that waits."""
+async def test_an_unfinished_end_waits_from_the_last_chunk(pool, settings, scale):
+    """A job with all chunks done but not completed waits since its last chunk."""
     await submit_planned_opt_out(pool, settings, "shop", contacts=2, lanes=1)
-    await time_passes(pool, 100)
+    await move_into_past(pool, 100)
     await pool.execute(
         "update job_chunks set state = 'done', empty = pairs, finished_at = now() - interval '30 s'"
     )
-    left = await scale()
-    assert (left["pending_chunks"], left["running_jobs"]) == (1, 1)
-    assert 30 <= left["oldest_seconds"] < 90
+    scaled = await scale()
+    assert (scaled["pending_chunks"], scaled["running_jobs"]) == (1, 1)
+    assert 30 <= scaled["oldest_seconds"] < 90
 
 
-async def test_a_job_that_no_worker_understands_waits(pool, scale):
-    """An action of a newer version counts as bulk work, so that an alarm on age fires."""
+async def test_a_job_of_an_unknown_action_waits(pool, scale):
+    """An action of a newer version counts as bulk work, so that an alarm on the age fires."""
     await pool.execute(
         "insert into jobs (account_id, action, fields, selection, requested_by, request_hash,"
         " correlation_id) values (1, 'of_tomorrow', '{1}', '{}', 'test', '', '')"
     )
-    await time_passes(pool, 50)
+    await move_into_past(pool, 50)
     bulk = (await scale())["queues"][0]
     assert (bulk["queue"], bulk["pending_chunks"]) == ("bulk", 1)
     assert bulk["oldest_seconds"] >= 50
 
 
 async def test_an_import_waits_from_when_its_file_was_stored(pool, settings, scale):
-    """A long upload is no time for which a worker was missing."""
+    """The time of a long upload does not count as waiting for a worker."""
     await submit_job(
         pool,
         settings,
@@ -245,9 +249,9 @@ async def test_an_import_waits_from_when_its_file_was_stored(pool, settings, sca
     assert stored["oldest_seconds"] < 60
 
 
-async def test_notices_that_are_due_are_shown(pool, settings, scale):
-    """One of a job that has ended is, until it is delivered."""
-    job = await submitted_opt_out(pool, settings)
+async def test_due_webhooks_are_counted(pool, settings, scale):
+    """A completion webhook is due from the end of its job until it is delivered."""
+    job = await submit_opt_out(pool, settings)
     await pool.execute(
         "insert into webhook_deliveries (account_id, job_id, url)"
         " values (1, $1, 'https://shop.example')",
@@ -259,9 +263,9 @@ async def test_notices_that_are_due_are_shown(pool, settings, scale):
     assert (ended["due_webhooks"], ended["pending_chunks"]) == (1, 0)
 
 
-async def test_work_is_what_chunks_took_of_late(pool, settings, scale):
-    """A job's own chunks tell how long its others take, else those of its queue; what an opt-out
-    took that was applied when it was received tells nothing, and neither does what is long ago.
+async def test_work_is_estimated_from_recent_chunks(pool, settings, scale):
+    """The work is estimated from the recent chunks of the job, or else of its queue. Immediate
+    opt-outs and old chunks do not count.
     """
     job = await submit_planned_opt_out(pool, settings, "shop", contacts=10, lanes=1)
     request = JobRequest(
@@ -279,54 +283,56 @@ async def test_work_is_what_chunks_took_of_late(pool, settings, scale):
     assert (await scale())["work_seconds"] == pytest.approx(5 * 0.7)
     await submit_planned_opt_out(pool, settings, "club", contacts=2, lanes=1)
     assert (await scale())["work_seconds"] == pytest.approx(7 * 0.7)
-    await time_passes(pool, 200)
+    await move_into_past(pool, 200)
     assert (await scale())["work_seconds"] == pytest.approx(7 * db_queue_stats.CHUNK_SECONDS)
 
 
 async def test_the_statement_of_the_runbook_gives_the_same_age(pool, settings, scale):
-    """Whatever is the oldest: a plan, a chunk, an end, a job that was resumed, or nothing."""
+    """The statement finds the oldest work: a plan, a chunk, an unfinished end, a resumed job, or
+    none.
+    """
 
-    async def same() -> None:
-        age = await pool.fetchval(OLDEST)
+    async def require_same_age() -> None:
+        age = await pool.fetchval(OLDEST_AGE_QUERY)
         assert float(age) == pytest.approx((await scale())["oldest_seconds"], abs=5)
 
-    await same()
-    end_left = await submit_planned_opt_out(pool, settings, "shop", contacts=2, lanes=1)
+    await require_same_age()
+    unfinished = await submit_planned_opt_out(pool, settings, "shop", contacts=2, lanes=1)
     await pool.execute(
         "update job_chunks set state = 'done', empty = pairs, finished_at = clock_timestamp()"
     )
-    await time_passes(pool, 100)
-    await same()
+    await move_into_past(pool, 100)
+    await require_same_age()
     paused = await submit_planned_opt_out(pool, settings, "club", contacts=2, lanes=1)
-    await time_passes(pool, 100)
-    await submitted_opt_out(pool, settings)
-    await time_passes(pool, 100)
-    await same()
-    await cancel(pool, settings, None, end_left)
-    await same()
+    await move_into_past(pool, 100)
+    await submit_opt_out(pool, settings)
+    await move_into_past(pool, 100)
+    await require_same_age()
+    await cancel(pool, settings, None, unfinished)
+    await require_same_age()
     await pause(pool, settings, None, paused)
-    await same()
+    await require_same_age()
     await resume(pool, settings, None, paused)
-    await same()
+    await require_same_age()
     await pool.execute("update job_chunks set runnable_at = now() + interval '1 h'")
-    await same()
+    await require_same_age()
 
 
-async def test_of_several_web_processes_one_says_it(pool):
-    """Once in each period, and once that it is over."""
+async def test_one_web_process_reports_missing_workers(pool):
+    """One web process reports it once in each period, and one reports that it is over."""
     async with pool.acquire() as first, pool.acquire() as second:
-        for connection, said in ((first, True), (second, False), (first, False)):
-            assert await sweeps.try_report_absence(connection, 60) is said
+        for connection, is_reported in ((first, True), (second, False), (first, False)):
+            assert await sweeps.try_report_absence(connection, 60) is is_reported
         await first.execute("update sweeps set unattended_at = unattended_at - interval '61 s'")
-        for connection, said in ((second, True), (first, False)):
-            assert await sweeps.try_report_absence(connection, 60) is said
-        for connection, said in ((first, True), (second, False)):
-            assert await sweeps.try_report_return(connection) is said
+        for connection, is_reported in ((second, True), (first, False)):
+            assert await sweeps.try_report_absence(connection, 60) is is_reported
+        for connection, is_reported in ((first, True), (second, False)):
+            assert await sweeps.try_report_return(connection) is is_reported
 
 
-async def test_nothing_is_said_of_workers_where_nothing_waits(app, pool, settings, capsys):
-    """Work that does is told of, but not by a process that has not looked for long enough, and that
-    it is over when nobody waits any more.
+async def test_missing_workers_are_reported_only_if_work_waits(app, pool, settings, capsys):
+    """A process reports work without workers only after it has watched for long enough. It reports
+    the end when no work waits any more.
     """
     state = app.state.sluice
 
@@ -337,7 +343,7 @@ async def test_nothing_is_said_of_workers_where_nothing_waits(app, pool, setting
         return [word for word in capsys.readouterr().out.split() if word.startswith("queue.")]
 
     assert await check_queue(1) == []
-    job = await submitted_opt_out(pool, settings)
+    job = await submit_opt_out(pool, settings)
     assert await check_queue(0) == []
     assert await check_queue(1) == ["queue.unattended"]
     await cancel(pool, settings, None, job)
@@ -345,9 +351,9 @@ async def test_nothing_is_said_of_workers_where_nothing_waits(app, pool, setting
     assert await check_queue(1) == []
 
 
-async def test_web_processes_agree_on_what_they_suggest(pool, settings, monkeypatch):
-    """What one has suggested another one holds, and gives up in its time: no matter which of them
-    the platform asks, and when each was started.
+async def test_web_processes_agree_on_the_suggested_workers(pool, settings, monkeypatch):
+    """All web processes hold a suggestion for the same time. It makes no difference which one the
+    platform asks, and when each was started.
     """
     monkeypatch.setattr(queue_stats, "CACHE_SECONDS", 0)
     jobs = [
@@ -355,7 +361,7 @@ async def test_web_processes_agree_on_what_they_suggest(pool, settings, monkeypa
         for account in ("shop", "club")
     ]
     first, second = QueueStatsCache(pool, settings), QueueStatsCache(pool, settings)
-    # Sixty seconds of opt-outs, of two jobs with eight lanes each: four dynos find a place.
+    # Sixty seconds of opt-outs in two jobs with eight lanes each occupy four worker processes.
     assert (await second.read()).suggested_workers == 2
     await pool.execute(
         "update job_chunks set state = 'done', empty = pairs, duration_ms = 700,"
@@ -366,50 +372,48 @@ async def test_web_processes_agree_on_what_they_suggest(pool, settings, monkeypa
         await cancel(pool, settings, None, job)
     assert (await second.read()).suggested_workers == 4
     assert (await QueueStatsCache(pool, settings).read()).suggested_workers == 4
-    await time_passes(pool, HOLD_SECONDS + 1)
+    await move_into_past(pool, HOLD_SECONDS + 1)
     assert (await second.read()).suggested_workers == 1
     assert (await first.read()).suggested_workers == 1
 
 
-async def test_many_who_ask_cost_one_measurement(http, counted, monkeypatch):
-    """Those who come together share it, and never are two under way."""
+async def test_concurrent_requests_share_a_measurement(http, measurements, monkeypatch):
+    """Concurrent requests share one measurement, and never are two in progress."""
     await asyncio.gather(*(http.get("/scale") for _ in range(20)))
-    assert counted == [1]
+    assert measurements == [1]
     monkeypatch.setattr(queue_stats, "CACHE_SECONDS", 0)
     await asyncio.gather(*(http.get("/scale") for _ in range(5)))
-    assert set(counted) == {1}
-    assert len(counted) > 1
+    assert set(measurements) == {1}
+    assert len(measurements) > 1
 
 
 @pytest.mark.parametrize("token", [None, "", TOKEN[:-1], TOKEN + "x", "Käse"])
 async def test_hirefire_needs_its_token(http, token):
-    """With any other it is as if nothing were there."""
+    """With any other token the response is the same as for an unknown path."""
     headers = {} if token is None else {"HireFire-Token": token.encode("latin-1")}
     answer = await http.get("/hirefire", headers=headers)
     assert answer.status_code == 404
     assert answer.json() == (await http.get("/nothing")).json()
 
 
-async def test_without_a_token_of_its_own_nobody_has_the_right_one(app, http):
-    """Where HIREFIRE_TOKEN is not set, an empty one is as wrong as any."""
+async def test_hirefire_without_a_configured_token_is_not_found(app, http):
+    """If `HIREFIRE_TOKEN` is not set, no token is accepted, not even an empty one."""
     state = app.state.sluice
     state.settings = state.settings.model_copy(update={"hirefire_token": None})
     for headers in ({}, {"HireFire-Token": ""}, {"HireFire-Token": TOKEN}):
         assert (await http.get("/hirefire", headers=headers)).status_code == 404
 
 
-async def test_heads_are_answered_as_gets_are(http):
-    """Platforms that look in by HEAD get the same status."""
+async def test_head_requests_are_answered_like_get(http):
+    """HEAD requests get the same status as GET requests."""
     for path in ("/healthz", "/readyz", "/scale"):
         assert (await http.head(path)).status_code == 200
     assert (await http.head("/hirefire", headers={"HireFire-Token": TOKEN})).status_code == 200
     assert (await http.head("/hirefire")).status_code == 404
 
 
-async def test_who_waits_for_the_end_can_be_told_to_stop(app):
-    """Also when the process begins to end in the same moment: what waits is cancelled all the same,
-    and does not go on.
-    """
+async def test_a_wait_for_shutdown_can_be_cancelled(app):
+    """A wait that is cancelled at the moment of a shutdown is still cancelled."""
     state = app.state.sluice
     waiting = asyncio.create_task(state.wait_for_shutdown(60))
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Hooks that receive forms: any body with an address of the recipient opts out."""
+"""Hooks that receive forms: a body with an address of the recipient opts the recipient out."""
 
 import hashlib
 import itertools
@@ -24,8 +24,10 @@ from tests.kit.recipients import (
 # Forms
 
 
-async def test_what_keap_posts_opts_out_both_addresses(http, pool, hook, accounts):
-    """With whatever else an automation sends along; his address is not reached through theirs."""
+async def test_a_keap_form_opts_out_both_addresses(http, pool, hook, accounts):
+    """Keap's form opts out both addresses, whatever other fields it has. The shared address does
+    not propagate the opt-out to the other contact.
+    """
     answer = await http.post(
         hook.form_path,
         data={
@@ -54,20 +56,22 @@ async def test_what_keap_posts_opts_out_both_addresses(http, pool, hook, account
 
 
 @pytest.mark.parametrize("name", ["email", "Email", "EMAIL1", "email3", "EmailAddress", "address"])
-async def test_the_operator_chooses_the_fields_name(http, pool, hook, accounts, name):
-    """Among the names that senders give an address."""
+async def test_field_names_of_senders_are_accepted(http, pool, hook, accounts, name):
+    """Each of the field names that senders use for an address is accepted."""
     assert (await http.post(hook.form_path, data={name: ANN})).status_code == 200
     assert (await statuses_of(pool, accounts["default"]))[ANN] == ("manual", False)
 
 
-async def test_the_form_may_say_how(http, pool, hook, accounts):
-    """By `kind`, which is manual unless it is given."""
+async def test_a_form_may_have_a_kind(http, pool, hook, accounts):
+    """`kind` sets the kind of the opt-out; the default is manual."""
     await http.post(hook.form_path, data={"email": ANN, "kind": "spam"})
     assert (await statuses_of(pool, accounts["default"]))[ANN] == ("spam", False)
 
 
-async def test_a_form_that_comes_again_is_one_job_a_day(http, pool, hook, accounts):
-    """Keap sends no id of what happened, and posts again when no answer came."""
+async def test_a_repeated_form_is_one_job_a_day(http, pool, hook, accounts):
+    """Keap sends no event id, and repeats a request without an answer. The same form on one day is
+    one job.
+    """
     data = {"email": ANN, "email2": FAMILY, "contactId": "7"}
     answers = [(await http.post(hook.form_path, data=data)).json() for _ in range(2)]
     assert [answer["created"] for answer in answers] == [True, False]
@@ -83,8 +87,8 @@ async def test_a_form_that_comes_again_is_one_job_a_day(http, pool, hook, accoun
     assert "example" not in key
 
 
-async def test_the_senders_own_id_counts_where_there_is_one(http, pool, hook, accounts):
-    """The same event is one job, and with another address it is refused."""
+async def test_a_form_with_an_event_id_is_one_job(http, pool, hook, accounts):
+    """With an event id the same event is one job, and another address with it is a conflict."""
     first = {"email": ANN, "event_id": "17"}
     for created in (True, False):
         assert (await http.post(hook.form_path, data=first)).json()["created"] is created
@@ -95,8 +99,8 @@ async def test_the_senders_own_id_counts_where_there_is_one(http, pool, hook, ac
     assert await read_everything(pool) == before
 
 
-async def test_a_field_without_an_address_does_not_keep_the_others(http, pool, hook, accounts):
-    """An opt-out is not lost for what somebody has typed into a second field."""
+async def test_an_invalid_field_does_not_prevent_the_opt_out(http, pool, hook, accounts):
+    """An invalid value in another field does not prevent the opt-out."""
     answer = await http.post(hook.form_path, data={"email": "n/a", "email2": ANN, "address": "?"})
     assert answer.json() == {
         "applied": True,
@@ -106,7 +110,7 @@ async def test_a_field_without_an_address_does_not_keep_the_others(http, pool, h
     assert (await statuses_of(pool, accounts["default"]))[ANN] == ("manual", False)
 
 
-NO_OPT_OUTS = (
+FORMS_WITHOUT_OPT_OUT = (
     (b"", "no recipient's address"),
     (b"name=Ann", "no recipient's address"),
     (b"email=", "no recipient's address"),
@@ -126,19 +130,19 @@ NO_OPT_OUTS = (
 
 
 async def test_a_form_without_an_opt_out_changes_nothing(http, pool, hook, accounts):
-    """It is told what is missing, and so is the log."""
+    """The error says what is missing, and the log has the refusal."""
     before = await read_everything(pool)
-    for body, says in NO_OPT_OUTS:
+    for body, expected in FORMS_WITHOUT_OPT_OUT:
         with capture_logs() as logs:
             answer = await http.post(hook.form_path, content=body, headers=FORM)
-        assert says in problem_detail(answer, 422, "invalid"), body
+        assert expected in problem_detail(answer, 422, "invalid"), body
         assert await read_everything(pool) == before
         assert refusals(logs) == [(hook.id, "malformed")]
 
 
-MANY = b"&".join(b"field%d=value" % n for n in range(5_000))
+MANY_FIELDS = b"&".join(b"field%d=value" % n for n in range(5_000))
 
-ODD_FORMS = (
+UNUSUAL_FORMS = (
     (b"email=ann%40x.example&event_id=%00", "manual"),
     (b"email=ann%40x.example&event_id=%ff", "manual"),
     (b"email=ann%40x.example&event_id=" + b"x" * 300, "manual"),
@@ -148,8 +152,8 @@ ODD_FORMS = (
     (b"email=ann%40x.example&kind=Spam+", "spam"),
     (b"email=ann%40x.example&Kind=List-Unsubscribe", "list_unsubscribe"),
     (b"email=ann%40x.example&kind=x&kind=manual&kind=FEEDBACK", "feedback"),
-    (MANY + b"&email=ann@x.example", "manual"),
-    (b"email=ann@x.example&" + MANY, "manual"),
+    (MANY_FIELDS + b"&email=ann@x.example", "manual"),
+    (b"email=ann@x.example&" + MANY_FIELDS, "manual"),
     (b"name=Jos\xe9&city=%fc&email=ann@x.example&%ff=%ff", "manual"),
     (b"&&=&email=ann@x.example&x&=y\r\n", "manual"),
     (b"email=Ann+Other+%3Cann%40x.example%3E", "manual"),
@@ -171,27 +175,27 @@ ODD_FORMS = (
     (b"email=ann@x.example&unsubscribe_email=list%2Bunsubscribe@y.example", "manual"),
 )
 
-SENT_AS = ("application/x-www-form-urlencoded", "text/plain", "multipart/form-data", "x", "")
+CONTENT_TYPES = ("application/x-www-form-urlencoded", "text/plain", "multipart/form-data", "x", "")
 
 
-async def test_what_does_not_matter_loses_no_opt_out(http, pool, hook, accounts):
-    """Of whatever type the body is said to be, and whatever else stands in it."""
+async def test_unusual_forms_are_applied(http, pool, hook, accounts):
+    """Such a form is applied, whatever its Content-Type and its other content."""
     numbers = itertools.count()
-    for (body, kind), sent_as in itertools.product(ODD_FORMS, SENT_AS):
+    for (body, kind), content_type in itertools.product(UNUSUAL_FORMS, CONTENT_TYPES):
         number = next(numbers)
         event_id = f"event{number}x".encode()
-        # Each has a recipient of its own.
-        mine = body.replace(b"x.example", f"x{number}.example".encode())
-        mine = mine.replace(
+        # Each form gets its own recipient.
+        own_body = body.replace(b"x.example", f"x{number}.example".encode())
+        own_body = own_body.replace(
             "x.example".encode("utf-16-le"), f"x{number}.example".encode("utf-16-le")
         )
-        mine = mine.replace(b"event_id=", b"event_id=" + event_id)
-        headers = {"Content-Type": sent_as} if sent_as else {}
-        answers = [await http.post(hook.form_path, content=mine, headers=headers) for _ in "12"]
-        told = [(answer.status_code, answer.json().get("created")) for answer in answers]
-        assert told == [(200, True), (200, False)], (body, sent_as, answers[0].text)
-        now = await statuses_of(pool, accounts["default"])
-        assert now[f"ann@x{number}.example"] == (kind, False), (body, sent_as)
+        own_body = own_body.replace(b"event_id=", b"event_id=" + event_id)
+        headers = {"Content-Type": content_type} if content_type else {}
+        answers = [await http.post(hook.form_path, content=own_body, headers=headers) for _ in "12"]
+        answered = [(answer.status_code, answer.json().get("created")) for answer in answers]
+        assert answered == [(200, True), (200, False)], (body, content_type, answers[0].text)
+        statuses = await statuses_of(pool, accounts["default"])
+        assert statuses[f"ann@x{number}.example"] == (kind, False), (body, content_type)
     assert (await statuses_of(pool, accounts["default"]))[ANN] == OPEN
 
 
@@ -208,16 +212,16 @@ PARTS = (
 )
 
 
-async def test_multipart_is_read_as_far_as_it_came(http, pool, hook, accounts):
-    """With files, with a boundary that is not named or not its own, and cut off."""
+async def test_incomplete_multipart_is_accepted(http, pool, hook, accounts):
+    """Files, a missing or wrong boundary and a truncated body are accepted."""
     types = ("multipart/form-data; boundary={}", 'multipart/form-data; boundary="{}"', "x", "")
-    for number, ((body, boundary), says) in enumerate(itertools.product(PARTS, types)):
-        mine = body.replace("x.example", f"x{number}.example").encode()
-        headers = {"Content-Type": says.format(boundary)} if says else {}
-        answer = await http.post(hook.form_path, content=mine, headers=headers)
-        assert answer.status_code == 200, (body, says, answer.text)
-        now = await statuses_of(pool, accounts["default"])
-        assert now[f"ann@x{number}.example"] == ("manual", False)
+    for number, ((body, boundary), content_type) in enumerate(itertools.product(PARTS, types)):
+        own_body = body.replace("x.example", f"x{number}.example").encode()
+        headers = {"Content-Type": content_type.format(boundary)} if content_type else {}
+        answer = await http.post(hook.form_path, content=own_body, headers=headers)
+        assert answer.status_code == 200, (body, content_type, answer.text)
+        statuses = await statuses_of(pool, accounts["default"])
+        assert statuses[f"ann@x{number}.example"] == ("manual", False)
 
 
 PLUS_SIGNS = (
@@ -236,18 +240,20 @@ PLUS_SIGNS = (
 )
 
 
-async def test_a_plus_sign_that_came_as_a_blank(http, pool, hook):
-    """Of a sender that does not encode it: there can be no blank in a local part."""
+async def test_a_plus_sign_decoded_as_a_space_is_restored(http, pool, hook):
+    """Some senders do not encode a plus sign. A local part has no space, so a space is read as a
+    plus sign.
+    """
     account_id = await pool.fetchval("select id from accounts where name = 'default'")
-    for number, (body, address, is_told) in enumerate(PLUS_SIGNS):
-        mine = body.replace(b"example.com", f"example{number}.com".encode())
-        answer = await http.post(hook.form_path, content=mine, headers=FORM)
+    for number, (body, address, is_adjusted) in enumerate(PLUS_SIGNS):
+        own_body = body.replace(b"example.com", f"example{number}.com".encode())
+        answer = await http.post(hook.form_path, content=own_body, headers=FORM)
         assert answer.status_code == 200, (body, answer.text)
-        told = answer.json().get("adjusted", [])
-        assert [text.partition(":")[0] for text in told] == ["address"] * is_told, body
-        now = await statuses_of(pool, account_id)
-        assert now[address.replace("example.com", f"example{number}.com")] == ("manual", False)
-        assert len(now) == len({ANN, BOB, FAMILY}) + number + 1
+        adjusted = answer.json().get("adjusted", [])
+        assert [text.partition(":")[0] for text in adjusted] == ["address"] * is_adjusted, body
+        statuses = await statuses_of(pool, account_id)
+        assert statuses[address.replace("example.com", f"example{number}.com")] == ("manual", False)
+        assert len(statuses) == len({ANN, BOB, FAMILY}) + number + 1
 
 
 AMBIGUOUS = (
@@ -264,40 +270,40 @@ AMBIGUOUS = (
 )
 
 
-async def test_the_account_tells_which_address_is_meant(http, pool, hook, others, accounts):
-    """Its own addresses do, and no other account's; the answer tells nothing of it, and the same
-    message is read in the same way when it comes again.
+async def test_known_addresses_resolve_an_ambiguous_form(http, pool, hook, other_hook, accounts):
+    """The account's own addresses resolve an ambiguous text, and other accounts' addresses do not.
+    The answer discloses nothing, and a repeated message is read in the same way.
     """
     ambiguous = enumerate(itertools.product(AMBIGUOUS, ("", "&event_id=e{}")))
-    for number, ((form, known, meant), event_id) in ambiguous:
+    for number, ((form, known, expected), event_id) in ambiguous:
         domain = f"m{number}.example"
         body = (form.format(domain) + event_id.format(number)).encode()
-        mine, theirs = accounts["default"], accounts["other"]
-        await fill(pool, mine, {}, {f"{local}@{domain}": OPEN for local in known})
-        await fill(pool, theirs, {}, {f"news@{domain}": OPEN})
-        before = set(await statuses_of(pool, theirs))
+        own, foreign = accounts["default"], accounts["other"]
+        await fill(pool, own, {}, {f"{local}@{domain}": OPEN for local in known})
+        await fill(pool, foreign, {}, {f"news@{domain}": OPEN})
+        before = set(await statuses_of(pool, foreign))
         answers = [await http.post(hook.form_path, content=body, headers=FORM) for _ in "12"]
-        told = [(answer.status_code, answer.json()["created"]) for answer in answers]
-        assert told == [(200, True), (200, False)], (body, answers[0].text)
-        now = await statuses_of(pool, mine)
-        manual = {each for each, (status, _) in now.items() if status == "manual"}
-        assert {each for each in manual if each.endswith(domain)} == {f"{meant}@{domain}"}, body
-        assert set(await statuses_of(pool, theirs)) == before
-        there = await http.post(others.form_path, content=body, headers=FORM)
-        assert there.json() == answers[0].json()
+        answered = [(answer.status_code, answer.json()["created"]) for answer in answers]
+        assert answered == [(200, True), (200, False)], (body, answers[0].text)
+        statuses = await statuses_of(pool, own)
+        manual = {each for each, (status, _) in statuses.items() if status == "manual"}
+        assert {each for each in manual if each.endswith(domain)} == {f"{expected}@{domain}"}, body
+        assert set(await statuses_of(pool, foreign)) == before
+        other_answer = await http.post(other_hook.form_path, content=body, headers=FORM)
+        assert other_answer.json() == answers[0].json()
 
 
-async def test_a_guess_gives_way_to_a_contact_that_comes_later(http, pool, hook, accounts):
-    """What a message was read as while nothing was known is no contact's address; once one of the
-    other readings is, the same message means that one.
+async def test_a_later_contact_replaces_a_guess(http, pool, hook, accounts):
+    """If another reading becomes the address of a contact later, the same message opts out that
+    address.
     """
-    mine, body = accounts["default"], b"email=Eva+maria@later.example"
+    account_id, body = accounts["default"], b"email=Eva+maria@later.example"
     await http.post(hook.form_path, content=body, headers=FORM)
-    assert (await statuses_of(pool, mine))["eva+maria@later.example"] == ("manual", False)
-    await fill(pool, mine, {77: {1: "maria@later.example"}}, {"maria@later.example": OPEN})
+    assert (await statuses_of(pool, account_id))["eva+maria@later.example"] == ("manual", False)
+    await fill(pool, account_id, {77: {1: "maria@later.example"}}, {"maria@later.example": OPEN})
     answer = await http.post(hook.form_path, content=body, headers=FORM)
     assert answer.json()["created"]
-    assert (await statuses_of(pool, mine))["maria@later.example"] == ("manual", False)
+    assert (await statuses_of(pool, account_id))["maria@later.example"] == ("manual", False)
 
 
 EVENTS_IN_FORMS = (
@@ -306,36 +312,38 @@ EVENTS_IN_FORMS = (
 )
 
 
-async def test_each_event_in_a_form_is_applied_by_itself(http, pool, hook, accounts):
-    """As JSON in a field, as Mandrill has it, or as the whole body; and once if it comes again."""
-    for number, (given, is_body) in enumerate(itertools.product(EVENTS_IN_FORMS, (True, False))):
-        text = json.dumps(given).replace("@{}", f"@v{number}.example")
-        how = {"content": text} if is_body else {"data": {"mandrill_events": text}}
-        answers = [await http.post(hook.form_path, **how) for _ in "12"]
+async def test_each_event_in_a_form_is_applied_once(http, pool, hook, accounts):
+    """Each event of a JSON field, as Mandrill sends it, or of a JSON body is applied once."""
+    for number, (events, is_body) in enumerate(itertools.product(EVENTS_IN_FORMS, (True, False))):
+        text = json.dumps(events).replace("@{}", f"@v{number}.example")
+        arguments = {"content": text} if is_body else {"data": {"mandrill_events": text}}
+        answers = [await http.post(hook.form_path, **arguments) for _ in "12"]
         assert [answer.json() for answer in answers] == [
             {"applied": True, "created": created, "rejected_fields": []}
             for created in (True, False)
         ]
-        now = await statuses_of(pool, accounts["default"])
-        assert now[f"a@v{number}.example"] == ("spam", False)
-        assert now[f"b@v{number}.example"] == ("manual", False)
-        assert now[ANN] == OPEN
+        statuses = await statuses_of(pool, accounts["default"])
+        assert statuses[f"a@v{number}.example"] == ("spam", False)
+        assert statuses[f"b@v{number}.example"] == ("manual", False)
+        assert statuses[ANN] == OPEN
     assert await pool.fetchval("select count(*) from jobs") == 2 * (number + 1)
 
 
-async def test_an_id_of_an_event_in_a_form_stands_for_one_event(http, pool, hook, accounts):
-    """What is new beside it is applied; it is not."""
+async def test_a_reused_event_id_in_a_form_is_a_conflict(http, pool, hook, accounts):
+    """An event with a reused id is refused, and the other events of the form are applied."""
     await http.post(hook.form_path, data={"email": BOB, "event_id": "17"})
-    given = [{"email": ANN, "event_id": "17"}, {"email": "new@x.example"}, {"email": "n/a"}]
-    answer = await http.post(hook.form_path, data={"data": json.dumps(given)})
+    events = [{"email": ANN, "event_id": "17"}, {"email": "new@x.example"}, {"email": "n/a"}]
+    answer = await http.post(hook.form_path, data={"data": json.dumps(events)})
     problem_detail(answer, 409, "idempotency-key-reused")
     assert answer.json()["event_ids"] == ["17"]
-    now = await statuses_of(pool, accounts["default"])
-    assert (now[ANN], now["new@x.example"]) == (OPEN, ("manual", False))
+    statuses = await statuses_of(pool, accounts["default"])
+    assert (statuses[ANN], statuses["new@x.example"]) == (OPEN, ("manual", False))
 
 
-async def test_an_unknown_kind_is_told_in_answer_and_log(http, pool, hook, accounts):
-    """It counts as manual; a sender that means a complaint can be set right."""
+async def test_an_unknown_kind_is_reported_and_logged(http, pool, hook, accounts):
+    """An unknown kind counts as manual. The answer and the log name it, so that the sender can be
+    corrected.
+    """
     with capture_logs() as logs:
         answer = await http.post(hook.form_path, data={"email": ANN, "kind": "complained"})
     assert answer.json()["adjusted"] == ["kind: it is not known, and counts as manual"]
@@ -343,33 +351,33 @@ async def test_an_unknown_kind_is_told_in_answer_and_log(http, pool, hook, accou
     assert (line["hook"], line["parts"]) == (hook.id, ["kind"])
 
 
-async def test_the_line_of_a_request_tells_its_hook(http, settings, hook, others, accounts):
-    """And its account, whatever was answered; without a token or a signature that holds there is
-    neither, as there is no hook to speak of.
+async def test_the_log_line_of_a_request_has_its_hook(http, settings, hook, other_hook, accounts):
+    """The log line has the hook and its account, whatever the answer. Without a valid token or
+    signature it has neither.
     """
     with capture_logs() as logs:
         await http.post(hook.form_path, data={"email": ANN})
         await http.post(hook.form_path, data={"email": "nobody"})
-        await post_events(http, others, event(address=BOB))
+        await post_events(http, other_hook, event(address=BOB))
         await http.post(hook.form_path + "A", data={"email": ANN})
         await http.post(hook.events_path, json=event())
-    told = [line for line in logs if line["event"] == "request.answered"]
-    ours, theirs = (hook.id, accounts["default"]), (others.id, accounts["other"])
-    assert [(line["http_status"], line.get("hook"), line["account"]) for line in told] == [
-        (200, *ours),
-        (422, *ours),
-        (200, *theirs),
+    answered = [line for line in logs if line["event"] == "request.answered"]
+    own, foreign = (hook.id, accounts["default"]), (other_hook.id, accounts["other"])
+    assert [(line["http_status"], line.get("hook"), line["account"]) for line in answered] == [
+        (200, *own),
+        (422, *own),
+        (200, *foreign),
         (404, None, None),
         (401, None, None),
     ]
-    assert [line["key"] for line in told] == [None] * 5
+    assert [line["key"] for line in answered] == [None] * 5
 
 
-async def test_long_ids_are_one_event_each(http, pool, hook, accounts):
-    """Though they differ only behind what fits into a key, or look like another's digest."""
-    long = "x" * 300
-    digest = "sha256:" + hashlib.sha256(f"{long}1".encode()).hexdigest()
-    for event_id in (f"{long}1", f"{long}2", digest, "\x00", "\x01"):
+async def test_long_event_ids_are_distinct(http, pool, hook, accounts):
+    """Long ids are separate events, even if they differ only at the end or look like a digest."""
+    prefix = "x" * 300
+    digest = "sha256:" + hashlib.sha256(f"{prefix}1".encode()).hexdigest()
+    for event_id in (f"{prefix}1", f"{prefix}2", digest, "\x00", "\x01"):
         form = {"email": f"a{len(event_id)}{event_id[-1:].encode().hex()}@x.example"}
         form["event_id"] = event_id
         for created in (True, False):
@@ -377,20 +385,24 @@ async def test_long_ids_are_one_event_each(http, pool, hook, accounts):
             assert (answer.status_code, answer.json()["created"]) == (200, created)
 
 
-async def test_all_addresses_of_a_form_are_one_person_s(http, pool, hook, accounts):
-    """Also several in one field, or by one name. What is not an address is told of."""
+async def test_all_addresses_of_a_form_are_opted_out(http, pool, hook, accounts):
+    """All addresses of a form are opted out, also several in one field or under one name. Values
+    that are no addresses are reported.
+    """
     body = b"email=ann@x.example%2Cb%40x.example%3B+c@x.example&email=d@x.example, nobody@"
     answer = await http.post(hook.form_path, content=body, headers=FORM)
     assert answer.json() == {"applied": True, "created": True, "rejected_fields": ["email"]}
-    now = await statuses_of(pool, accounts["default"])
-    assert {now[f"{name}@x.example"] for name in "bcd"} | {now[ANN]} == {("manual", False)}
+    statuses = await statuses_of(pool, accounts["default"])
+    assert {statuses[f"{name}@x.example"] for name in "bcd"} | {statuses[ANN]} == {
+        ("manual", False)
+    }
 
 
 async def test_junk_around_an_address_does_not_matter(http, pool, hook, accounts):
-    """Any other fields, of any names and bytes, leave the recipient opted out, and nobody else."""
+    """Other fields of any names and bytes neither prevent the opt-out nor cause another one."""
     numbers = itertools.count()
 
-    async def opted_out(before, after, name, encode):
+    async def require_opt_out(before, after, name, encode):
         address = f"junk+{next(numbers)}@y.example"
         text = address if encode == "not at all" else address.replace("@", "%40")
         if encode == "wholly":
@@ -406,20 +418,20 @@ async def test_junk_around_an_address_does_not_matter(http, pool, hook, accounts
     names = st.sampled_from(
         ["email", "data[email]", "inf_field_Email", "Contact.Email", "E-Mail 1"]
     )
-    encoded = st.sampled_from(["not at all", "the @", "wholly"])
-    await check_property(opted_out, junk, junk, names, encoded, max_examples=60)
+    encodings = st.sampled_from(["not at all", "the @", "wholly"])
+    await check_property(require_opt_out, junk, junk, names, encodings, max_examples=60)
     addresses = await pool.fetch("select match_key from email_addresses")
     assert {row[0] for row in addresses} - {ANN, BOB, FAMILY} == {
         f"junk+{n}@y.example" for n in range(next(numbers))
     }
 
 
-OTHER_PEOPLES = st.sampled_from(
+OTHER_ADDRESSES = st.sampled_from(
     [b"owner_email", b"from", b"sender", b"reply_to", b"account_manager[email]", b"user.email"]
 ).map(lambda name: name + b"=someone.else@y.example")
 
-JUNK_FIELDS = OTHER_PEOPLES | st.binary(max_size=30).filter(
-    # Not one that happens to be a field of its own, or to open JSON or multipart.
+JUNK_FIELDS = OTHER_ADDRESSES | st.binary(max_size=30).filter(
+    # Exclude bytes that happen to be an address field or to start JSON or multipart.
     lambda junk: (
         not re.search(rb"(?i)[&\r\n]|mail|address|recipient|kind|event|rcpt|^\s*[\[{-]", junk)
         and not junk.startswith((b"\xff\xfe", b"\xfe\xff"))
