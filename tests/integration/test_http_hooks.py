@@ -93,9 +93,7 @@ async def test_an_invalid_signature_is_rejected(http, pool, settings, hook, othe
 
 @pytest.mark.parametrize("seconds", [-310, 310, -(10**9)])
 async def test_a_message_is_valid_for_five_minutes(http, pool, hook, accounts, seconds):
-    """A message signed more than five minutes ago, or in the future, is rejected despite its
-    signature.
-    """
+    """A message signed more than five minutes ago or ahead is rejected, even if correctly."""
     before = await read_everything(pool)
     answer = await post_events(http, hook, event(), at=time.time() + seconds)
     problem_detail(answer, 401, "stale-timestamp")

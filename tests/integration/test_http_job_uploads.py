@@ -1,4 +1,4 @@
-"""Jobs with a list in a file: a form with the job in a part of its own."""
+"""Jobs with a list in a file: a multipart form with the job in one part and the list in another."""
 
 import json
 
@@ -15,18 +15,18 @@ OPT_IN = {"action": "opt_in", "selection": {"all": True}, "fields": ["email1", "
 
 @pytest.fixture
 async def key(key_of):
-    """Create a key with all scopes."""
+    """Create a key with all scopes; return its headers."""
     return await key_of()
 
 
 @pytest.fixture
-def works(pool, settings):
-    """AccountDriver jobs as workers do."""
+def runner(pool, settings):
+    """Return a runner that works on jobs as workers do."""
     return InProcessRunner(pool, settings, chunk_size=2, parallel=1)
 
 
 def form(job, **files):
-    """A job in a form, with lists in files."""
+    """Return the arguments that post a job in a form, with lists as files."""
     parts = {name: (f"{name}.csv", content, "text/csv") for name, content in files.items()}
     return {"data": {"job": json.dumps(job)}, "files": parts}
 
@@ -34,12 +34,14 @@ def form(job, **files):
 LISTED = {"action": "opt_out", "params": {"note": "moved"}}
 
 
-async def test_a_file_of_contacts_is_the_list_that_it_has(http, key, pool):
-    """The job is that of the same ids in the body: in blocks, in order, each once, and one hash."""
+async def test_a_file_of_ids_is_like_a_list_in_the_body(http, key, pool):
+    """A file of ids is the same job as these ids in the body: sorted, without duplicates, with one
+    hash.
+    """
     ids = list(range(25_001, 0, -1))
-    keyed = {**key, "Idempotency-Key": "k"}
+    headers = {**key, "Idempotency-Key": "k"}
     text = "contact_id\n" + "\n".join(map(str, [*ids, 7, 7]))
-    answer = await http.post("/v1/jobs", headers=keyed, **form(LISTED, contacts=text))
+    answer = await http.post("/v1/jobs", headers=headers, **form(LISTED, contacts=text))
     assert answer.status_code == 202, answer.text
     job = answer.json()
     assert (job["selection"], job["params"]["note"]) == ({"contacts": 25_001}, "moved")
@@ -47,30 +49,30 @@ async def test_a_file_of_contacts_is_the_list_that_it_has(http, key, pool):
     assert [block["block_no"] for block in blocks] == [0, 1, 2]
     assert [id_ for block in blocks for id_ in block["contact_ids"]] == sorted(ids)
     in_body = {**LISTED, "selection": {"contacts": ids}}
-    again = await http.post("/v1/jobs", headers=keyed, json=in_body)
+    again = await http.post("/v1/jobs", headers=headers, json=in_body)
     assert (again.status_code, again.json()["id"]) == (200, job["id"])
-    again = await http.post("/v1/jobs", headers=keyed, **form(LISTED, contacts=text))
+    again = await http.post("/v1/jobs", headers=headers, **form(LISTED, contacts=text))
     assert (again.status_code, again.json()["id"]) == (200, job["id"])
-    fewer = await http.post("/v1/jobs", headers=keyed, **form(LISTED, contacts="1\n2"))
+    fewer = await http.post("/v1/jobs", headers=headers, **form(LISTED, contacts="1\n2"))
     problem_detail(fewer, 409, "idempotency-key-reused")
     assert await pool.fetchval("select count(*) from job_contacts") == 3
 
 
-async def test_a_file_may_be_narrowed(http, key, pool, works):
-    """What else is in the selection narrows the list of a file."""
+async def test_a_selection_narrows_a_file(http, key, pool, runner):
+    """Other conditions in the selection narrow the list of a file."""
     await two_people(pool)
-    asked = {**LISTED, "selection": {"statuses": ["non_marketable"]}}
+    body = {**LISTED, "selection": {"statuses": ["non_marketable"]}}
     content = '{"id": 1}\n{"id": 2}\n'
-    answer = await http.post("/v1/jobs", headers=key, **form(asked, contacts=content))
+    answer = await http.post("/v1/jobs", headers=key, **form(body, contacts=content))
     assert answer.status_code == 202, answer.text
     job = answer.json()["id"]
-    await works.work(job)
+    await runner.work(job)
     shown = (await http.get(f"/v1/jobs/{job}", headers=key)).json()
     assert (shown["state"], shown["selected"], shown["warning"]) == ("completed", 1, None)
 
 
 @pytest.mark.parametrize(
-    ("sent", "status", "said"),
+    ("arguments", "status", "expected"),
     [
         (form(LISTED, contacts="1\n2\nthree\n"), 422, "Line 3 of the contacts: 'three'"),
         (form(LISTED, people="1"), 422, "unknown part 'people'"),
@@ -83,34 +85,36 @@ async def test_a_file_may_be_narrowed(http, key, pool, works):
         (form({**OPT_IN, "selection": {}}, contacts="1"), 422, "attested_by"),
     ],
 )
-async def test_a_wrong_form_is_refused_whole(http, key, pool, sent, status, said):
-    """The line or the part that is wrong is named, and nothing is stored."""
-    answer = await http.post("/v1/jobs", headers=key, **sent)
+async def test_an_invalid_form_is_rejected(http, key, pool, arguments, status, expected):
+    """The error names the wrong line or part, and nothing is stored."""
+    answer = await http.post("/v1/jobs", headers=key, **arguments)
     assert answer.status_code == status, answer.text
-    assert said in answer.text
+    assert expected in answer.text
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
-NOTED = '{"action": "opt_out", "params": {"note": "caf\N{LATIN SMALL LETTER E WITH ACUTE}"}}'
+JOB_WITH_NOTE = (
+    '{"action": "opt_out", "params": {"note": "caf\N{LATIN SMALL LETTER E WITH ACUTE}"}}'
+)
 
 
 @pytest.mark.parametrize("as_file", [False, True])
-@pytest.mark.parametrize("form_says", ["", "; charset=latin-1", "; charset=utf-16"])
+@pytest.mark.parametrize("declared", ["", "; charset=latin-1", "; charset=utf-16"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
-async def test_the_job_of_a_form_is_text_in_utf_8(http, key, pool, encoding, form_says, as_file):
-    """Whatever the form says of itself: other bytes would be kept as other words than were meant,
-    and are refused.
+async def test_the_job_in_a_form_must_be_utf_8(http, key, pool, encoding, declared, as_file):
+    """The job in a form must be UTF-8, whatever charset the form declares. Other bytes could change
+    the text, and are rejected.
     """
-    named = '; filename="job.json"' if as_file else ""
+    filename = '; filename="job.json"' if as_file else ""
     body = (
         b'--B\r\nContent-Disposition: form-data; name="job"'
-        + named.encode()
+        + filename.encode()
         + b"\r\n\r\n"
-        + NOTED.encode(encoding)
+        + JOB_WITH_NOTE.encode(encoding)
         + b'\r\n--B\r\nContent-Disposition: form-data; name="contacts"\r\n\r\n1\r\n--B--\r\n'
     )
-    kind = {"Content-Type": f"multipart/form-data; boundary=B{form_says}"}
-    answer = await http.post("/v1/jobs", headers={**key, **kind}, content=body)
+    content_type = {"Content-Type": f"multipart/form-data; boundary=B{declared}"}
+    answer = await http.post("/v1/jobs", headers={**key, **content_type}, content=body)
     if encoding.startswith("utf-8"):
         assert answer.status_code == 202, answer.text
         assert answer.json()["params"]["note"] == "caf\N{LATIN SMALL LETTER E WITH ACUTE}"
@@ -119,9 +123,9 @@ async def test_the_job_of_a_form_is_text_in_utf_8(http, key, pool, encoding, for
         assert await pool.fetchval("select count(*) from jobs") == 0
 
 
-async def test_a_form_whose_type_is_long_is_refused(http, key, pool):
-    """Before it is read, which takes time by the square of its length."""
-    long = {"Content-Type": f'multipart/form-data; boundary=B; x="{";" * 1_000}'}
-    answer = await http.post("/v1/jobs", headers={**key, **long}, content=b"--B--\r\n")
+async def test_a_form_with_a_long_content_type_is_rejected(http, key, pool):
+    """A long Content-Type is rejected unread, since parsing takes quadratic time."""
+    content_type = {"Content-Type": f'multipart/form-data; boundary=B; x="{";" * 1_000}'}
+    answer = await http.post("/v1/jobs", headers={**key, **content_type}, content=b"--B--\r\n")
     assert "Content-Type cannot be read" in problem_detail(answer, 400, "malformed")
     assert await pool.fetchval("select count(*) from jobs") == 0

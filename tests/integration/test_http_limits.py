@@ -1,4 +1,4 @@
-"""Bodies that are too large, too slow or not to be read, and what is read of them."""
+"""Limits of request bodies: size, time, number of values, uploads and memory."""
 
 import asyncio
 import json
@@ -17,22 +17,22 @@ from tests.kit.waiting import wait_until_async
 from web import large_bodies
 from web.middleware import body_limit, timeout
 
-MOST = 5_000
+MAX_BYTES = 5_000
 PART = b"x" * 1_000
 
 
 @pytest.fixture
 def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
-    """Settings by which bodies are soon too large."""
-    return settings.model_copy(update={"max_body_bytes": MOST} | getattr(request, "param", {}))
+    """Return settings with a low limit for bodies."""
+    return settings.model_copy(update={"max_body_bytes": MAX_BYTES} | getattr(request, "param", {}))
 
 
 class Parts:
-    """A body that comes in parts of a thousand bytes, and counts how many were taken."""
+    """A body that comes in parts of a thousand bytes, and counts the parts that were read."""
 
-    def __init__(self, parts: int) -> None:
+    def __init__(self, number: int) -> None:
         self.taken = 0
-        self._parts = parts
+        self._parts = number
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for _ in range(self._parts):
@@ -41,72 +41,72 @@ class Parts:
 
 
 def is_problem(answer: httpx.Response, status: int, slug: str) -> bool:
-    """Whether it is the problem of that name."""
+    """Return whether the response is the problem of this name."""
     assert answer.headers["content-type"] == "application/problem+json"
-    told = answer.json()
-    return (answer.status_code, told["status"], told["type"]) == (
+    problem = answer.json()
+    return (answer.status_code, problem["status"], problem["type"]) == (
         status,
         status,
         f"urn:sluice:problem:{slug}",
     )
 
 
-async def ask_in_parts(app: FastAPI, headers: dict[str, str], parts: Parts, **more: str):
-    """Send a body to `/v1/jobs` of which the server takes no more than it asks for."""
+async def post_in_parts(app: FastAPI, headers: dict[str, str], parts: Parts, **more_headers: str):
+    """Post a body to `/v1/jobs` part by part; the server gets a part only when it asks for one."""
     sent: list[dict] = []
-    coming = aiter(parts)
+    remaining = aiter(parts)
 
     async def receive() -> dict:
-        body = await anext(coming, None)
+        body = await anext(remaining, None)
         return {"type": "http.request", "body": body or b"", "more_body": body is not None}
 
     async def send(message: dict) -> None:
         sent.append(message)
 
-    given = {"content-type": "application/json", **headers, **more}
+    all_headers = {"content-type": "application/json", **headers, **more_headers}
     scope = {
         "type": "http",
         "method": "POST",
         "path": "/v1/jobs",
         "query_string": b"",
-        "headers": [(name.lower().encode(), value.encode()) for name, value in given.items()],
+        "headers": [(name.lower().encode(), value.encode()) for name, value in all_headers.items()],
     }
     await app(scope, receive, send)
     return sent[0]["status"], dict(sent[0]["headers"])
 
 
-async def test_a_body_is_read_up_to_the_limit_and_no_further(app, key_of):
-    """However much comes, no more is taken than shows that it is too much; the connection ends."""
+async def test_a_body_is_read_only_up_to_the_limit(app, key_of):
+    """A body is read only until it exceeds the limit, and then the connection is closed."""
     parts = Parts(100_000)
-    status, headers = await ask_in_parts(
+    status, headers = await post_in_parts(
         app, await key_of(), parts, **{"transfer-encoding": "chunked"}
     )
     assert status == 413
     assert headers[b"connection"] == b"close"
-    assert parts.taken <= MOST // len(PART) + 1
+    assert parts.taken <= MAX_BYTES // len(PART) + 1
 
 
-async def test_nothing_is_read_of_a_body_that_says_that_it_is_too_large(app, key_of):
-    """Its declared length is enough; whoever has no key is refused without reading as well."""
+async def test_a_body_with_a_large_declared_length_is_not_read(app, key_of):
+    """A declared length above the limit is rejected unread, and so is a request without a key."""
     for key, expected in ((await key_of(), 413), ({}, 401)):
         parts = Parts(100_000)
-        status, headers = await ask_in_parts(app, key, parts, **{"content-length": "100000000"})
+        status, headers = await post_in_parts(app, key, parts, **{"content-length": "100000000"})
         assert (status, parts.taken) == (expected, 0)
         assert headers[b"connection"] == b"close"
 
 
-async def test_a_body_of_the_limit_is_read(http, key_of):
-    """It is looked at, and found to be no JSON; one byte more is not."""
+async def test_a_body_at_the_limit_is_read(http, key_of):
+    """A body at the limit is read and found to be no JSON; one more byte is too many."""
     headers = await key_of() | {"Content-Type": "application/json"}
-    full = await http.post("/v1/jobs", content=b"x" * MOST, headers=headers)
-    assert is_problem(full, 400, "malformed")
-    more = await http.post("/v1/jobs", content=b"x" * (MOST + 1), headers=headers)
-    assert is_problem(more, 413, "body-too-large")
-    assert f"{MOST:,}" in more.json()["detail"]
+    at_limit = await http.post("/v1/jobs", content=b"x" * MAX_BYTES, headers=headers)
+    assert is_problem(at_limit, 400, "malformed")
+    above_limit = await http.post("/v1/jobs", content=b"x" * (MAX_BYTES + 1), headers=headers)
+    assert is_problem(above_limit, 413, "body-too-large")
+    assert f"{MAX_BYTES:,}" in above_limit.json()["detail"]
 
 
-async def test_a_body_that_stops_coming_is_not_waited_for(app, key_of, monkeypatch):
-    """After the time that its next part has, the answer is 408, and the connection ends."""
+async def test_a_stalled_body_times_out(app, key_of, monkeypatch):
+    """If the next part does not arrive in time, the answer is 408 and the connection is closed."""
     monkeypatch.setattr(body_limit, "BODY_TIMEOUT_SECONDS", 0.05)
 
     class Stalling(Parts):
@@ -114,29 +114,29 @@ async def test_a_body_that_stops_coming_is_not_waited_for(app, key_of, monkeypat
             yield PART
             await asyncio.Event().wait()
 
-    status, headers = await ask_in_parts(
+    status, headers = await post_in_parts(
         app, await key_of(), Stalling(1), **{"content-length": "3000"}
     )
     assert (status, headers[b"connection"]) == (408, b"close")
 
 
-async def test_slow_parts_are_waited_for_however_many(app, key_of, monkeypatch):
-    """Neither the time for a part nor that for an answer counts while parts go on coming."""
+async def test_slow_parts_do_not_time_out(app, key_of, monkeypatch):
+    """While parts keep arriving in time, the time limit of a response does not apply."""
     monkeypatch.setattr(body_limit, "BODY_TIMEOUT_SECONDS", 20)
     monkeypatch.setattr(timeout, "RESPONSE_TIMEOUT_SECONDS", 1.0)
 
     class Slow(Parts):
         async def __aiter__(self):
             for _ in range(4):
-                # Longer in all than an answer may take, shorter each than a part may.
+                # Longer in total than a response may take, but each shorter than a part may take.
                 await asyncio.sleep(0.3)
                 yield PART
 
-    status, _ = await ask_in_parts(app, await key_of(), Slow(4), **{"content-length": "4000"})
+    status, _ = await post_in_parts(app, await key_of(), Slow(4), **{"content-length": "4000"})
     assert status == 400
 
 
-NO_REQUESTS = (
+INVALID_BODIES = (
     (b"", 400, "malformed"),
     (b"{", 400, "malformed"),
     (b"null", 422, "invalid"),
@@ -149,7 +149,7 @@ NO_REQUESTS = (
     (b'{"a":' * 800 + b"1" + b"}" * 800, 400, "malformed"),
 )
 
-NOT_TO_BE_KEPT = (
+INVALID_VALUES = (
     '"params": {"note": "a\\u0000b"}',
     '"params": {"note": "\\ud800"}',
     '"params": {"note": NaN}',
@@ -174,19 +174,19 @@ NOT_TO_BE_KEPT = (
 OTHER_TYPES = ("text/plain", "application/xml", "application/jsonp", "x", "")
 
 
-async def test_a_body_that_is_no_request_is_refused(http, key_of, pool):
-    """Whatever comes as JSON, the answer is a problem of the caller's, and nothing is stored."""
+async def test_a_body_without_a_request_is_rejected(http, key_of, pool):
+    """A body that is no valid request is a problem of status 4xx, and nothing is stored."""
     headers = await key_of() | {"Content-Type": "application/json"}
-    for body, status, slug in NO_REQUESTS:
+    for body, status, slug in INVALID_BODIES:
         answer = await http.post("/v1/jobs", content=body, headers=headers)
         assert is_problem(answer, status, slug), (body, answer.text)
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
-async def test_values_that_cannot_be_kept_are_refused(http, key_of, pool):
-    """Among the rest of a good request each is a mistake of the caller's, told as a problem."""
+async def test_values_that_cannot_be_stored_are_rejected(http, key_of, pool):
+    """Each value that cannot be stored makes an otherwise valid request invalid."""
     headers = await key_of() | {"Content-Type": "application/json"}
-    for part in NOT_TO_BE_KEPT:
+    for part in INVALID_VALUES:
         body = f'{{"action": "opt_out", "selection": {{"all": true}}, {part}}}'
         answer = await http.post("/v1/jobs", content=body.encode(), headers=headers)
         assert answer.status_code in {400, 404, 422}, (part, answer.text)
@@ -194,16 +194,16 @@ async def test_values_that_cannot_be_kept_are_refused(http, key_of, pool):
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
-async def test_a_body_of_another_type_is_refused(http, key_of):
-    """415, whatever is in it."""
+async def test_a_body_of_another_type_is_rejected(http, key_of):
+    """Any other Content-Type gets 415, whatever the body."""
     key = await key_of()
     for kind in OTHER_TYPES:
         answer = await http.post("/v1/jobs", content=b"{}", headers=key | {"Content-Type": kind})
         assert is_problem(answer, 415, "unsupported-media-type"), kind
 
 
-async def test_the_parts_of_a_form_are_bounded(http, key_of, pool):
-    """A part with the job that is too large, too many parts, and values that cannot be kept."""
+async def test_the_parts_of_a_form_are_limited(http, key_of, pool):
+    """A job part that is too large, too many parts and values that cannot be stored get 4xx."""
     headers = await key_of()
     job = '{"action": "opt_out", "params": {"note": %s}}'
     long, deep = f'"{"x" * 2_000_000}"', "[" * 100 + "]" * 100
@@ -222,95 +222,99 @@ async def test_the_parts_of_a_form_are_bounded(http, key_of, pool):
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
-@pytest.mark.parametrize("settings", [{"max_upload_bytes": MOST * 10}], indirect=True)
-async def test_files_have_a_limit_of_their_own(http, key_of, pool):
-    """More than another body may have, where the route takes files in such a form."""
+@pytest.mark.parametrize("settings", [{"max_upload_bytes": MAX_BYTES * 10}], indirect=True)
+async def test_files_have_their_own_limit(http, key_of, pool):
+    """An uploaded file may be larger than another body, on routes that accept files."""
     headers = await key_of()
-    for count, status in ((MOST, 202), (MOST * 6, 413)):
+    for count, status in ((MAX_BYTES, 202), (MAX_BYTES * 6, 413)):
         parts = [("job", (None, '{"action": "opt_out"}')), ("contacts", ("ids", "1\n" * count))]
         answer = await http.post("/v1/jobs", files=parts, headers=headers)
         assert answer.status_code == status, answer.text
-    nobody = await http.post("/v1/opt-outs", files=parts, headers=headers)
-    assert is_problem(nobody, 415, "unsupported-media-type")
+    opt_out = await http.post("/v1/opt-outs", files=parts, headers=headers)
+    assert is_problem(opt_out, 415, "unsupported-media-type")
 
 
-LARGE = {"max_body_bytes": 4_000_000}
+LARGE_LIMIT = {"max_body_bytes": 4_000_000}
 
 
 def job(selection: str = '{"all": true}', more: str = "") -> bytes:
-    """A body for `/v1/jobs`."""
+    """Return a body for `/v1/jobs`."""
     return f'{{"action": "opt_out", "selection": {selection}{more}}}'.encode()
 
 
-def listed(name: str, value: str, number: int) -> str:
-    """A selection that lists the value so often."""
+def list_selection(name: str, value: str, number: int) -> str:
+    """Return a selection that lists the value this number of times."""
     return f'{{"{name}": [{",".join([value] * number)}]}}'
 
 
 @cache
-def names(number: int) -> str:
-    """So many members of an object that nobody knows."""
+def unknown_members(number: int) -> str:
+    """Return this number of unknown members of an object."""
     return ",".join(f'"x{n:06}":1' for n in range(number))
 
 
-WRONG = (
-    (job(listed("statuses", '""', 1_300_000)), "more than 300,000 values"),
-    (job(listed("statuses", '""', 290_000)), "the first of `selection.statuses`"),
-    (job(listed("contacts", '""', 1_300_000)), "more than 300,000 values"),
-    (job(listed("contacts", '"1"', 290_000)), "the first of `selection.contacts`"),
-    (job(listed("contacts", "[]", 90_000)), "the first of `selection.contacts`"),
-    (job(listed("contacts", "1", 290_000)), "At most 100,000 contacts"),
-    (job(listed("addresses", '""', 290_000)), "the first of `selection.addresses`"),
+BODIES_WITH_MANY_ERRORS = (
+    (job(list_selection("statuses", '""', 1_300_000)), "more than 300,000 values"),
+    (job(list_selection("statuses", '""', 290_000)), "the first of `selection.statuses`"),
+    (job(list_selection("contacts", '""', 1_300_000)), "more than 300,000 values"),
+    (job(list_selection("contacts", '"1"', 290_000)), "the first of `selection.contacts`"),
+    (job(list_selection("contacts", "[]", 90_000)), "the first of `selection.contacts`"),
+    (job(list_selection("contacts", "1", 290_000)), "At most 100,000 contacts"),
+    (job(list_selection("addresses", '""', 290_000)), "the first of `selection.addresses`"),
     (
-        job(listed("addresses", '"\u00e9@x.example"', 2_001)),
+        job(list_selection("addresses", '"\u00e9@x.example"', 2_001)),
         "t most 2,000 addresses with characters",
     ),
     (job(more=f', "fields": [{",".join(["1"] * 1_900_000)}]'), "more than 300,000 values"),
     (job(more=f', "fields": [{",".join(["1"] * 290_000)}]'), "the first of `fields`"),
-    (job(more=f",{names(330_000)}"), "more than 300,000 values"),
-    (job(more=f",{names(290_000)}"), "more than 1,000 names in one object"),
-    (job(f"{{{names(290_000)}}}"), "more than 1,000 names in one object"),
-    (job(more=f', "params": {{{names(290_000)}}}'), "more than 1,000 names in one object"),
-    (job(more=f', "params": {{{names(900)}}}'), "There are 880 more errors"),
-    (job(more=f', "evidence": {{{names(290_000)}}}'), "more than 1,000 names in one object"),
+    (job(more=f",{unknown_members(330_000)}"), "more than 300,000 values"),
+    (job(more=f",{unknown_members(290_000)}"), "more than 1,000 names in one object"),
+    (job(f"{{{unknown_members(290_000)}}}"), "more than 1,000 names in one object"),
+    (
+        job(more=f', "params": {{{unknown_members(290_000)}}}'),
+        "more than 1,000 names in one object",
+    ),
+    (job(more=f', "params": {{{unknown_members(900)}}}'), "There are 880 more errors"),
+    (
+        job(more=f', "evidence": {{{unknown_members(290_000)}}}'),
+        "more than 1,000 names in one object",
+    ),
     (job(more=f', "requested_by": "{"x" * 3_000_000}"'), "200 characters at most"),
     (job(more=f', "params": {{"note": {"7" * 3_000_000}}}'), "Give text"),
 )
-"""Bodies with very many mistakes, or one that is very large, and what is told of them."""
+"""Bodies with very many errors or one very large value, and a part of the error message."""
 
 
-@pytest.mark.parametrize("settings", [LARGE], indirect=True)
-async def test_mistakes_by_the_million_are_refused_before_they_are_made(
-    http, key_of, pool, monkeypatch
-):
-    """One sentence says what is wrong, and no more errors were made than are looked at."""
-    made: list[int] = []
-    told = invalid_request.convert_validation_error
+@pytest.mark.parametrize("settings", [LARGE_LIMIT], indirect=True)
+async def test_a_million_errors_are_not_created(http, key_of, pool, monkeypatch):
+    """The error has one sentence, and no more validation errors were created than are read."""
+    error_counts: list[int] = []
+    convert = invalid_request.convert_validation_error
 
-    def counting(what, error, *arguments, **named):
-        made.append(error.error_count())
-        return told(what, error, *arguments, **named)
+    def count_and_convert(what, error, *arguments, **named):
+        error_counts.append(error.error_count())
+        return convert(what, error, *arguments, **named)
 
     for module in ("web.request_body", "producers.invalid_request", "producers.request_validation"):
-        monkeypatch.setattr(f"{module}.convert_validation_error", counting)
+        monkeypatch.setattr(f"{module}.convert_validation_error", count_and_convert)
     headers = await key_of() | {"Content-Type": "application/json"}
-    for body, sentence in WRONG:
+    for body, message in BODIES_WITH_MANY_ERRORS:
         answer = await http.post("/v1/jobs", content=body, headers=headers)
         assert is_problem(answer, 422, "invalid"), answer.text
-        assert sentence in answer.json()["detail"], answer.text
+        assert message in answer.json()["detail"], answer.text
         assert len(answer.content) < 20_000
-    expected = f'{{"expected": {{{names(290_000)}}}}}'
-    for body in (expected, expected.replace("}", f",{names(40_000)}}}", 1)):
+    expected = f'{{"expected": {{{unknown_members(290_000)}}}}}'
+    for body in (expected, expected.replace("}", f",{unknown_members(40_000)}}}", 1)):
         answer = await http.post("/v1/jobs/1/apply", content=body, headers=headers)
         assert is_problem(answer, 422, "invalid"), answer.text
-    assert made
-    assert max(made) <= invalid_request.MAX_ERRORS_READ
+    assert error_counts
+    assert max(error_counts) <= invalid_request.MAX_ERRORS_READ
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
-@pytest.mark.parametrize("settings", [LARGE], indirect=True)
-async def test_as_many_ids_as_may_stand_in_a_body_are_taken(http, key_of):
-    """The limits are above what is documented."""
+@pytest.mark.parametrize("settings", [LARGE_LIMIT], indirect=True)
+async def test_the_documented_number_of_ids_is_accepted(http, key_of):
+    """The limits allow the documented number of ids."""
     headers = await key_of() | {"Content-Type": "application/json"}
     ids = ",".join(map(str, range(1, 100_001)))
     answer = await http.post("/v1/jobs", content=job(f'{{"contacts": [{ids}]}}'), headers=headers)
@@ -318,8 +322,10 @@ async def test_as_many_ids_as_may_stand_in_a_body_are_taken(http, key_of):
 
 
 @pytest.mark.parametrize("settings", [{"slow_client_seconds": 0.1}], indirect=True)
-async def test_a_body_that_trickles_is_not_waited_for(app, key_of, monkeypatch):
-    """Each part comes in time, and all of them would take hours: 408 after SLOW_CLIENT_SECONDS."""
+async def test_a_trickling_body_times_out(app, key_of, monkeypatch):
+    """If each part arrives in time but the body is too slow, it gets 408 after
+    `SLOW_CLIENT_SECONDS`.
+    """
     monkeypatch.setattr(body_limit, "MIN_BYTES_PER_SECOND", 1_000_000_000)
 
     class Trickling(Parts):
@@ -329,20 +335,20 @@ async def test_a_body_that_trickles_is_not_waited_for(app, key_of, monkeypatch):
                 yield part
 
     parts = Trickling(1_000)
-    status, headers = await ask_in_parts(app, await key_of(), parts, **{"content-length": "4900"})
+    status, headers = await post_in_parts(app, await key_of(), parts, **{"content-length": "4900"})
     assert (status, headers[b"connection"]) == (408, b"close")
 
 
 def upload(lines: int) -> dict:
-    """A form with a job and a list of so many ids."""
+    """Return a form with a job and a list of this number of ids."""
     job = json.dumps({"action": "opt_out"})
     ids = b"".join(b"%d\n" % number for number in range(1_000_000, 1_000_000 + lines))
     return {"files": {"job": (None, job), "contacts": ("ids.txt", ids)}}
 
 
 @pytest.mark.parametrize("settings", [{"max_concurrent_uploads": 1}], indirect=True)
-async def test_a_key_uploads_so_many_files_at_a_time(app, http, key_of, pool):
-    """429 and when to come again, without reading the next one; another key is not touched."""
+async def test_concurrent_uploads_of_a_key_are_limited(app, http, key_of, pool):
+    """A key's further upload gets 429 with `Retry-After`, unread; other keys are not affected."""
     headers, other = await key_of(), await key_of("shop")
     with app.state.sluice.upload_limiter.hold(1, 0):
         answer = await http.post("/v1/jobs", headers=headers, **upload(10))
@@ -353,8 +359,8 @@ async def test_a_key_uploads_so_many_files_at_a_time(app, http, key_of, pool):
     assert await pool.fetchval("select count(*) from jobs") == 2
 
 
-async def test_a_file_for_which_the_disk_has_no_room_is_told(http, key_of, pool):
-    """507, a line in the log, and nothing is stored. Files may be no larger, as on a full disk."""
+async def test_a_full_disk_is_reported(http, key_of, pool):
+    """A full disk causes 507 and a log line, and stores nothing. A file size limit simulates it."""
     headers = await key_of()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, hard))
@@ -369,11 +375,11 @@ async def test_a_file_for_which_the_disk_has_no_room_is_told(http, key_of, pool)
     assert (await http.post("/v1/jobs", headers=headers, **upload(10))).status_code == 202
 
 
-SIXTEEN_LARGE = {"max_body_bytes": 200_000, "trusted_proxies": 1}
+SIXTEEN_LARGE_BODIES = {"max_body_bytes": 200_000, "trusted_proxies": 1}
 
 
 class LargePosts:
-    """Bodies in chunks, each of which may become as large as any, and stops before its end."""
+    """Chunked bodies without a declared length, each of which stops before its end."""
 
     def __init__(self, http: httpx.AsyncClient, headers: dict[str, str]) -> None:
         self._held = asyncio.Semaphore(0)
@@ -382,14 +388,14 @@ class LargePosts:
         self._headers = headers | {"Content-Type": "application/json"}
 
     def post(self, peer: int) -> asyncio.Task[httpx.Response]:
-        """Send one from that peer."""
+        """Send one body from this peer."""
         headers = self._headers | {"X-Forwarded-For": f"192.0.2.{peer}"}
         return asyncio.create_task(
             self._http.post("/v1/jobs", headers=headers, content=self._held_back())
         )
 
     async def hold_back(self, peers: Iterable[int]) -> list[asyncio.Task[httpx.Response]]:
-        """Send one from each, and wait until all are held."""
+        """Send one body from each peer, and wait until all have stopped."""
         posts = [self.post(peer) for peer in peers]
         async with asyncio.timeout(20):
             for _ in posts:
@@ -403,10 +409,10 @@ class LargePosts:
         await self.hold.wait()
 
 
-@pytest.mark.parametrize("settings", [SIXTEEN_LARGE], indirect=True)
-async def test_so_many_large_bodies_are_in_memory(key_of, http, monkeypatch):
-    """One more waits for room, and is told to come again; small ones are taken meanwhile. One peer
-    has no more than half of the room.
+@pytest.mark.parametrize("settings", [SIXTEEN_LARGE_BODIES], indirect=True)
+async def test_large_bodies_in_memory_are_limited(key_of, http, monkeypatch):
+    """One more large body waits for memory and then gets 503; small bodies are accepted meanwhile.
+    One peer gets at most half of the memory.
     """
     monkeypatch.setattr(large_bodies, "WAIT_SECONDS", 0.05)
     monkeypatch.setattr(large_bodies, "STALE_SECONDS", 1_000.0)
@@ -427,38 +433,38 @@ async def test_so_many_large_bodies_are_in_memory(key_of, http, monkeypatch):
         answers = [*await asyncio.gather(*first), await large.post(0)]
         assert {answer.status_code for answer in answers} == {400}
 
-        def refused() -> int:
-            told = [line for line in logs if line["event"] == "bodies.limited"]
-            assert not any(line["ended"] for line in told)
-            return sum(line["refused"] for line in told)
+        def count_refused() -> int:
+            lines = [line for line in logs if line["event"] == "bodies.limited"]
+            assert not any(line["ended"] for line in lines)
+            return sum(line["refused"] for line in lines)
 
         await wait_until_async(
-            lambda: refused() == 2, deadline_seconds=5, what="the log tells of both"
+            lambda: count_refused() == 2, deadline_seconds=5, what="both refusals are logged"
         )
 
 
-@pytest.mark.parametrize("settings", [SIXTEEN_LARGE], indirect=True)
+@pytest.mark.parametrize("settings", [SIXTEEN_LARGE_BODIES], indirect=True)
 @pytest.mark.parametrize("peers", [[0] * 8, [*range(1, 9), *range(1, 9)]])
-async def test_slow_large_bodies_make_room(key_of, http, monkeypatch, peers):
-    """Where another waits the slowest is ended with 408, whether they come from the same peer or
-    have all of the room; nobody is refused.
+async def test_slow_large_bodies_are_ended_for_others(key_of, http, monkeypatch, peers):
+    """If another large body waits, the slowest is ended with 408 and none is refused. This holds
+    for bodies of one peer, and if the memory is full.
     """
     monkeypatch.setattr(large_bodies, "STALE_SECONDS", 0.1)
     large = LargePosts(http, await key_of())
     slow = await large.hold_back(peers)
     with capture_logs() as logs:
-        more = large.post(0)
+        waiting = large.post(0)
         (ended, *_), rest = await asyncio.wait(
             slow, timeout=20, return_when=asyncio.FIRST_COMPLETED
         )
         assert is_problem(await ended, 408, "request-timeout")
         large.hold.set()
         assert {answer.status_code for answer in await asyncio.gather(*rest)} == {400}
-        assert (await more).status_code == 400
+        assert (await waiting).status_code == 400
         await wait_until_async(
             lambda: [line for line in logs if line["event"] == "bodies.limited"],
             deadline_seconds=5,
-            what="the log tells of it",
+            what="the ended body is logged",
         )
-    (told,) = [line for line in logs if line["event"] == "bodies.limited"]
-    assert (told["ended"], told["refused"]) == (1, 0)
+    (line,) = [line for line in logs if line["event"] == "bodies.limited"]
+    assert (line["ended"], line["refused"]) == (1, 0)

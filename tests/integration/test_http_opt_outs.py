@@ -1,4 +1,4 @@
-"""`POST /v1/opt-outs`: applied with its spread when it is answered, and one event is one job."""
+"""`POST /v1/opt-outs`: an opt-out is applied before the answer, and one event is one job."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -32,21 +32,23 @@ async def accounts(pool):
 
 @pytest.fixture
 async def key(key_of):
-    """Make a key that may only opt out, as headers."""
+    """Create a key that may only opt out; return its headers."""
     return await key_of("default", "opt_outs:write")
 
 
-def given(**changes):
+def opt_out_body(**changes):
     """Return the body of an opt-out with changes; a field that is None is left out."""
     body = {"address": ANN, "kind": "manual", "source": "shop", "event_id": "e1"} | changes
     return {name: value for name, value in body.items() if value is not None}
 
 
-async def test_it_is_applied_with_its_spread_before_it_is_answered(http, key, pool, accounts):
-    """To the shared address of her contact, and not through it to his; in her account alone."""
-    moment = datetime(2024, 5, 6, 7, tzinfo=UTC)
+async def test_an_opt_out_is_applied_and_propagated_before_the_answer(http, key, pool, accounts):
+    """The opt-out is propagated to the contact's shared address, but from there to no other
+    contact. Other accounts are not affected.
+    """
+    occurred_at = datetime(2024, 5, 6, 7, tzinfo=UTC)
     answer = await http.post(
-        PATH, json=given(occurred_at=moment.isoformat(), note="by phone"), headers=key
+        PATH, json=opt_out_body(occurred_at=occurred_at.isoformat(), note="by phone"), headers=key
     )
     assert answer.status_code == 200
     job = answer.json()["job_id"]
@@ -77,18 +79,21 @@ async def test_it_is_applied_with_its_spread_before_it_is_answered(http, key, po
     assert row["correlation_id"] == answer.headers["x-correlation-id"]
 
 
-async def test_an_address_that_nobody_knows_is_kept_as_opted_out(http, key, pool, accounts):
-    """So that no import, and no opt-in after it, makes it marketable."""
-    answer = await http.post(PATH, json=given(address=" New@X.example ", kind="spam"), headers=key)
+async def test_an_unknown_address_is_stored_as_opted_out(http, key, pool, accounts):
+    """An unknown address is stored as opted out, so no import or opt-in makes it marketable."""
+    answer = await http.post(
+        PATH, json=opt_out_body(address=" New@X.example ", kind="spam"), headers=key
+    )
     assert (answer.json()["status"], answer.json()["propagated"]) == ("spam", 0)
     assert (await statuses_of(pool, accounts["default"]))["new@x.example"] == ("spam", False)
 
 
-async def test_the_same_event_told_again_changes_nothing(http, key, pool, accounts):
-    """It is answered as the first time, but for `created`."""
-    moments = ("2024-05-06T09:00:00+02:00", "2024-05-06T07:00:00Z")
+async def test_a_repeated_event_changes_nothing(http, key, pool, accounts):
+    """The repeated event gets the same answer, except for `created`."""
+    times = ("2024-05-06T09:00:00+02:00", "2024-05-06T07:00:00Z")
     first, again = [
-        await http.post(PATH, json=given(occurred_at=moment), headers=key) for moment in moments
+        await http.post(PATH, json=opt_out_body(occurred_at=occurred_at), headers=key)
+        for occurred_at in times
     ]
     assert again.status_code == 200
     assert again.json() == first.json() | {"created": False}
@@ -99,50 +104,58 @@ async def test_the_same_event_told_again_changes_nothing(http, key, pool, accoun
     "other",
     [{"address": BOB}, {"kind": "spam"}, {"note": "x"}, {"occurred_at": "2024-05-06T07:00Z"}],
 )
-async def test_the_same_event_with_another_body_is_refused(http, key, pool, accounts, other):
-    """Nothing of it is stored, and no address is changed by it."""
-    await http.post(PATH, json=given(), headers=key)
+async def test_a_repeated_event_with_another_body_is_a_conflict(http, key, pool, accounts, other):
+    """A conflicting event is not stored and changes no address."""
+    await http.post(PATH, json=opt_out_body(), headers=key)
     before = await read_everything(pool)
     problem_detail(
-        await http.post(PATH, json=given(**other), headers=key), 409, "idempotency-key-reused"
+        await http.post(PATH, json=opt_out_body(**other), headers=key),
+        409,
+        "idempotency-key-reused",
     )
     assert await read_everything(pool) == before
 
 
-async def test_events_of_two_sources_and_accounts_do_not_meet(http, key, key_of, pool, accounts):
-    """Each source numbers its own, and so does each account."""
-    others = await key_of("other")
-    bodies = [(given(), key), (given(source="till"), key), (given(), others)]
-    answers = [(await http.post(PATH, json=body, headers=who)).json() for body, who in bodies]
+async def test_events_of_two_sources_and_accounts_are_separate(http, key, key_of, pool, accounts):
+    """Each source has its own event ids, and so does each account."""
+    other = await key_of("other")
+    bodies = [(opt_out_body(), key), (opt_out_body(source="till"), key), (opt_out_body(), other)]
+    answers = [
+        (await http.post(PATH, json=body, headers=headers)).json() for body, headers in bodies
+    ]
     assert [answer["created"] for answer in answers] == [True] * 3
     assert len({answer["job_id"] for answer in answers}) == 3
 
 
-async def test_without_an_event_id_each_is_a_job(http, key, pool, accounts):
-    """The second finds nothing to change."""
+async def test_without_an_event_id_each_request_is_a_job(http, key, pool, accounts):
+    """The second opt-out is a separate job that changes nothing."""
     for status in ("manual", "manual"):
-        answer = await http.post(PATH, json=given(event_id=None), headers=key)
+        answer = await http.post(PATH, json=opt_out_body(event_id=None), headers=key)
         assert (answer.json()["created"], answer.json()["status"]) == (True, status)
     assert await pool.fetchval("select count(*) from jobs") == 2
 
 
-async def test_a_long_event_id_is_an_event_id(http, key, pool, accounts):
-    """Its key is shortened, and two of them that begin alike are two."""
+async def test_long_event_ids_are_distinct(http, key, pool, accounts):
+    """The idempotency key of a long event id is shortened; ids that differ at the end stay
+    distinct.
+    """
     ids = ["i" * 199 + last for last in "aab"]
-    made = [(await http.post(PATH, json=given(event_id=i), headers=key)).json() for i in ids]
-    assert [answer["created"] for answer in made] == [True, False, True]
+    answers = [
+        (await http.post(PATH, json=opt_out_body(event_id=i), headers=key)).json() for i in ids
+    ]
+    assert [answer["created"] for answer in answers] == [True, False, True]
 
 
-async def test_a_stronger_status_stays(http, key, pool, accounts):
-    """What the address is now is told, and not what was asked for."""
-    await http.post(PATH, json=given(kind="spam"), headers=key)
-    answer = await http.post(PATH, json=given(event_id="e2"), headers=key)
+async def test_a_status_of_a_higher_rank_stays(http, key, pool, accounts):
+    """The answer has the present status of the address, not the requested one."""
+    await http.post(PATH, json=opt_out_body(kind="spam"), headers=key)
+    answer = await http.post(PATH, json=opt_out_body(event_id="e2"), headers=key)
     assert (answer.status_code, answer.json()["status"]) == (200, "spam")
 
 
-async def test_no_bulk_opt_in_undoes_it(http, key, pool, settings, accounts):
-    """Neither her address nor the one that her opt-out spread to is marketable after it."""
-    await http.post(PATH, json=given(), headers=key)
+async def test_no_bulk_opt_in_undoes_an_opt_out(http, key, pool, settings, accounts):
+    """After the opt-out neither the address nor its sibling is made marketable by a bulk opt-in."""
+    await http.post(PATH, json=opt_out_body(), headers=key)
     request = parse_request(
         {
             "action": "opt_in",
@@ -154,15 +167,15 @@ async def test_no_bulk_opt_in_undoes_it(http, key, pool, settings, accounts):
     )
     submitted = await submit(pool, settings, request)
     await InProcessRunner(pool, settings, chunk_size=2, parallel=1).work(submitted.job_id)
-    now = await statuses_of(pool, accounts["default"])
-    assert (now[ANN], now[FAMILY]) == (("manual", False), ("manual", True))
+    statuses = await statuses_of(pool, accounts["default"])
+    assert (statuses[ANN], statuses[FAMILY]) == (("manual", False), ("manual", True))
 
 
 FUTURE = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
 
 
 @pytest.mark.parametrize(
-    ("changes", "names"),
+    ("changes", "expected"),
     [
         ({"address": "nobody"}, "address"),
         ({"address": "Ann <ann@x.example>"}, "address"),
@@ -184,20 +197,18 @@ FUTURE = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
         ({"adress": ANN}, "`adress`: Unknown field"),
     ],
 )
-async def test_what_cannot_be_carried_out_is_refused_by_name(
-    http, key, pool, accounts, changes, names
-):
-    """And nothing is stored, nor changed."""
+async def test_an_invalid_opt_out_is_rejected(http, key, pool, accounts, changes, expected):
+    """The error names the field or the value, and nothing is stored or changed."""
     before = await read_everything(pool)
-    answer = await http.post(PATH, json=given(**changes), headers=key)
-    assert names in problem_detail(answer, 422, "invalid")
+    answer = await http.post(PATH, json=opt_out_body(**changes), headers=key)
+    assert expected in problem_detail(answer, 422, "invalid")
     assert await read_everything(pool) == before
 
 
-async def test_a_clock_a_little_ahead_is_no_mistake(http, key, accounts):
-    """Clocks of senders differ from ours by minutes."""
-    soon = (datetime.now(UTC) + timedelta(minutes=4)).isoformat()
-    answer = await http.post(PATH, json=given(occurred_at=soon), headers=key)
+async def test_a_time_slightly_in_the_future_is_accepted(http, key, accounts):
+    """A time slightly in the future is accepted, since senders' clocks differ by minutes."""
+    occurred_at = (datetime.now(UTC) + timedelta(minutes=4)).isoformat()
+    answer = await http.post(PATH, json=opt_out_body(occurred_at=occurred_at), headers=key)
     assert answer.status_code == 200
 
 
@@ -210,42 +221,44 @@ async def test_a_clock_a_little_ahead_is_no_mistake(http, key, accounts):
         (b"address=ann", "application/x-www-form-urlencoded", 415, "unsupported-media-type"),
     ],
 )
-async def test_a_body_that_is_no_opt_out_is_refused(http, key, pool, body, kind, status, slug):
-    """Whatever it is instead."""
+async def test_a_body_without_an_opt_out_is_rejected(http, key, pool, body, kind, status, slug):
+    """Any other body is rejected, and nothing is stored."""
     answer = await http.post(PATH, content=body, headers=key | {"Content-Type": kind})
     problem_detail(answer, status, slug)
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
-async def test_it_takes_a_key_with_the_scope(http, key_of, pool, accounts):
-    """No other key will do, and none at all neither."""
-    problem_detail(await http.post(PATH, json=given()), 401, "unauthenticated")
-    others = await key_of("default", "jobs:write", "jobs:read", "addresses:read")
-    problem_detail(await http.post(PATH, json=given(), headers=others), 403, "scope-missing")
+async def test_a_key_with_the_scope_is_needed(http, key_of, pool, accounts):
+    """A request without a key, or with a key without the scope, is rejected."""
+    problem_detail(await http.post(PATH, json=opt_out_body()), 401, "unauthenticated")
+    headers = await key_of("default", "jobs:write", "jobs:read", "addresses:read")
+    problem_detail(
+        await http.post(PATH, json=opt_out_body(), headers=headers), 403, "scope-missing"
+    )
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
-async def test_no_line_tells_the_address(http, key, accounts):
-    """Neither of one that was opted out, nor of one that was refused."""
+async def test_no_log_line_has_the_address(http, key, accounts):
+    """Log lines have no address and no note, neither of applied nor of rejected opt-outs."""
     with capture_logs() as logs:
-        await http.post(PATH, json=given(note="secret"), headers=key)
-        await http.post(PATH, json=given(address="ann@nowhere@x.example"), headers=key)
-    told = json.dumps(logs, default=str)
-    assert "opt_out.received" in told
-    assert "x.example" not in told
-    assert "secret" not in told
+        await http.post(PATH, json=opt_out_body(note="secret"), headers=key)
+        await http.post(PATH, json=opt_out_body(address="ann@nowhere@x.example"), headers=key)
+    logged = json.dumps(logs, default=str)
+    assert "opt_out.received" in logged
+    assert "x.example" not in logged
+    assert "secret" not in logged
 
 
-async def test_what_cannot_be_applied_at_once_is_stored_and_said_so(
-    http, key, pool, accounts, monkeypatch
-):
-    """The job is left to the workers, who begin with it; the answer is 202."""
+async def test_an_opt_out_that_cannot_be_applied_is_stored(http, key, pool, accounts, monkeypatch):
+    """If the opt-out cannot be applied immediately, the answer is 202 and the job is left to
+    workers.
+    """
     await pool.execute(
         "create function refuse() returns trigger language plpgsql as"
         " $$ begin raise 'no results today'; end $$;"
         " create trigger refuse before insert on results for each row execute function refuse()"
     )
-    answer = await http.post(PATH, json=given(), headers=key)
+    answer = await http.post(PATH, json=opt_out_body(), headers=key)
     assert answer.status_code == 202
     job = answer.json()["job_id"]
     assert answer.json() == {

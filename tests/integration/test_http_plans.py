@@ -1,4 +1,4 @@
-"""Plans and lists of addresses over HTTP: seen before anything changes, and done as seen."""
+"""Plans and lists of addresses over HTTP: forecast first, and then applied as forecast."""
 
 import asyncio
 import io
@@ -18,13 +18,13 @@ from tests.kit.recipients import problem_detail
 
 @pytest.fixture
 async def key(key_of):
-    """Make a key of the default account with all scopes, as headers."""
+    """Create a key of the default account with all scopes; return its headers."""
     return await key_of()
 
 
 @pytest.fixture
 async def planner(pool):
-    """A worker that only plans and counts; gone at the end of the test."""
+    """Run a worker that only plans and counts, until the end of the test."""
 
     async def work():
         while True:
@@ -54,12 +54,12 @@ async def default_account(pool) -> int:
 
 
 OPT_OUT = {"action": "opt_out", "selection": {"all": True}, "mode": "plan"}
-SEEN = {"applied": 1, "unchanged": 1, "rejected": 0, "propagated": 1}
+EXPECTED = {"applied": 1, "unchanged": 1, "rejected": 0, "propagated": 1}
 
 
-async def test_a_plan_is_answered_with_what_would_happen(http, key, pool, planner):
-    """The answer has the exact counts by field and reason, the job waits, and nothing changed;
-    with those counts it is applied, and runs.
+async def test_a_plan_is_answered_with_its_forecast(http, key, pool, planner):
+    """The answer has the exact counts by field and reason, and nothing has changed. A confirmation
+    of these counts applies the plan.
     """
     await two_people(pool)
     account_id = await default_account(pool)
@@ -68,19 +68,21 @@ async def test_a_plan_is_answered_with_what_would_happen(http, key, pool, planne
     job = answer.json()
     assert (answer.status_code, job["state"]) == (202, "planned"), answer.text
     forecast = job["forecast"]
-    assert {name: forecast[name] for name in SEEN} == SEEN
+    assert {name: forecast[name] for name in EXPECTED} == EXPECTED
     assert forecast["fields"]["email1"]["reasons"] == {"unchanged:already_opted_out": 1}
     assert await statuses_of(pool, account_id) == before
     applied = await http.post(
-        f"/v1/jobs/{job['id']}/apply", headers=key, json={"expected": SEEN, "confirmed_by": "Dana"}
+        f"/v1/jobs/{job['id']}/apply",
+        headers=key,
+        json={"expected": EXPECTED, "confirmed_by": "Dana"},
     )
     assert (applied.status_code, applied.json()["state"]) == (202, "running"), applied.text
     assert applied.json()["confirmation"]["by"] == "Dana"
 
 
-async def test_a_drifted_plan_is_told_with_the_present_counts(http, key, pool, planner):
-    """When the counts have changed the answer is the problem `plan-drifted`, with by how much and
-    what they are now; nothing changed, and within a tolerance the job is applied.
+async def test_a_drifted_plan_is_refused_with_the_present_counts(http, key, pool, planner):
+    """If the counts have changed, the problem `plan-drifted` has the drift and the present counts.
+    Nothing has changed, and with a sufficient tolerance the plan is applied.
     """
     await two_people(pool)
     job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()
@@ -89,44 +91,44 @@ async def test_a_drifted_plan_is_told_with_the_present_counts(http, key, pool, p
         " where match_key = 'ann@x.example'"
     )
     apply = f"/v1/jobs/{job['id']}/apply"
-    answer = await http.post(apply, headers=key, json={"expected": SEEN})
+    answer = await http.post(apply, headers=key, json={"expected": EXPECTED})
     assert "applied by -1" in problem_detail(answer, 409, "plan-drifted")
     assert answer.json()["drift"] == {"applied": -1, "unchanged": 1}
     assert answer.json()["forecast"]["applied"] == 0
     shown = (await http.get(f"/v1/jobs/{job['id']}", headers=key)).json()
     assert shown["state"] == "planned"
-    answer = await http.post(apply, headers=key, json={"expected": SEEN, "tolerance": 1})
+    answer = await http.post(apply, headers=key, json={"expected": EXPECTED, "tolerance": 1})
     assert answer.json()["state"] == "running"
 
 
-async def test_a_yes_that_cannot_be_is_refused(http, key, key_of, planner, pool):
-    """A job that was not planned, another account's, unknown counts and a key without
-    the scope, and a tolerance of which the last would count.
+async def test_an_invalid_confirmation_is_rejected(http, key, key_of, planner, pool):
+    """A confirmation of another account, without the scope or with unknown counts is rejected. So
+    is one with a duplicate tolerance, or for a job that is not planned.
     """
     await two_people(pool)
     job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()
     apply = f"/v1/jobs/{job['id']}/apply"
-    yes = {"expected": SEEN}
+    confirmation = {"expected": EXPECTED}
     other = await key_of("other")
-    problem_detail(await http.post(apply, headers=other, json=yes), 404, "not-found")
+    problem_detail(await http.post(apply, headers=other, json=confirmation), 404, "not-found")
     reader = await key_of("default", "jobs:read")
-    problem_detail(await http.post(apply, headers=reader, json=yes), 403, "scope-missing")
-    wrong = {"expected": {**SEEN, "sorts": 1}}
-    assert "sorts" in str((await http.post(apply, headers=key, json=wrong)).json())
-    twice = json.dumps(yes | {"tolerance": 0})[:-1] + ', "tolerance": 1000000}'
-    as_json = key | {"Content-Type": "application/json"}
-    answer = await http.post(apply, headers=as_json, content=twice)
+    problem_detail(await http.post(apply, headers=reader, json=confirmation), 403, "scope-missing")
+    invalid = {"expected": {**EXPECTED, "sorts": 1}}
+    assert "sorts" in str((await http.post(apply, headers=key, json=invalid)).json())
+    twice = json.dumps(confirmation | {"tolerance": 0})[:-1] + ', "tolerance": 1000000}'
+    headers = key | {"Content-Type": "application/json"}
+    answer = await http.post(apply, headers=headers, content=twice)
     assert "'tolerance' twice" in problem_detail(answer, 400, "malformed")
     shown = (await http.get(f"/v1/jobs/{job['id']}", headers=key)).json()
     assert shown["state"] == "planned"
-    plain = {**OPT_OUT, "mode": "run", "selection": {"contacts": [9]}}
-    job = (await http.post("/v1/jobs", headers=key, json=plain)).json()
+    unplanned = {**OPT_OUT, "mode": "run", "selection": {"contacts": [9]}}
+    job = (await http.post("/v1/jobs", headers=key, json=unplanned)).json()
     apply = f"/v1/jobs/{job['id']}/apply"
-    problem_detail(await http.post(apply, headers=key, json=yes), 409, "state-conflict")
+    problem_detail(await http.post(apply, headers=key, json=confirmation), 409, "state-conflict")
 
 
-async def test_without_a_worker_the_plan_is_still_to_come(http, key, pool):
-    """Where nobody counts, the answer is the job in the state `planning`, as soon as was asked."""
+async def test_without_a_worker_a_plan_has_no_forecast(http, key, pool):
+    """Without a worker the answer is a job in the state `planning`, after the requested wait."""
     answer = await http.post("/v1/jobs", headers=key | {"Prefer": "wait=0"}, json=OPT_OUT)
     assert (answer.status_code, answer.json()["state"]) == (202, "planning")
     assert answer.json()["forecast"] is None
@@ -141,8 +143,9 @@ ann@x.example,2024-01-04
 
 
 async def test_a_file_of_addresses_becomes_a_job(http, key, pool, settings):
-    """Each address once, however it is written, in the order of the file; what is none is left out
-    and listed; unknown ones are kept as opted out; the same file with the same key is the same job.
+    """Each address is listed once, in the order of the file, and invalid ones become import
+    rejections. Unknown addresses are stored as opted out, and the same request returns the same
+    job.
     """
     await two_people(pool)
     form = {
@@ -162,10 +165,10 @@ async def test_a_file_of_addresses_becomes_a_job(http, key, pool, settings):
     direct = [row for row in listed if row["cause"] == "direct"]
     assert [(row["contact_id"], row["field"]) for row in direct] == [(None, "address")] * 2
     assert {row["address"] for row in direct} == {"ann@x.example", "new@x.example"}
-    refused = (await http.get(f"/v1/jobs/{job['id']}/import-rejections", headers=key)).json()[
+    rejections = (await http.get(f"/v1/jobs/{job['id']}/import-rejections", headers=key)).json()[
         "import_rejections"
     ]
-    assert [(row["line"], row["reason"]) for row in refused] == [(4, "invalid_address")]
+    assert [(row["line"], row["reason"]) for row in rejections] == [(4, "invalid_address")]
     statuses = await statuses_of(pool, await default_account(pool))
     assert statuses["new@x.example"] == ("admin", False)
     assert statuses["ann@y.example"] == ("admin", True)
@@ -174,13 +177,13 @@ async def test_a_file_of_addresses_becomes_a_job(http, key, pool, settings):
         "params": {"source": "old system"},
         "selection": {"addresses": ["new@x.example", "ANN@x.example"]},
     }
-    same = await http.post("/v1/jobs", headers=form["headers"], json=inline)
-    assert (same.status_code, same.json()["id"]) == (200, job["id"])
+    repeated = await http.post("/v1/jobs", headers=form["headers"], json=inline)
+    assert (repeated.status_code, repeated.json()["id"]) == (200, job["id"])
 
 
-async def test_a_file_that_lists_no_address_is_refused(http, key, pool):
-    """Files without addresses, with another header, or for an action that takes none."""
-    for content, action, told in (
+async def test_a_file_without_addresses_is_rejected(http, key, pool):
+    """A file without addresses, with another header, or for an opt-in is rejected."""
+    for content, action, expected in (
         (b"", "opt_out", "no email address"),
         (b"nothing\n", "opt_out", "names no column"),
         (b"a@x.example\n", "opt_in", "takes contacts and no addresses"),
@@ -194,33 +197,33 @@ async def test_a_file_that_lists_no_address_is_refused(http, key, pool):
             files={"addresses": content},
         )
         assert answer.status_code == 422, answer.text
-        assert told in answer.json()["detail"], answer.json()
+        assert expected in answer.json()["detail"], answer.json()
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
-async def test_a_key_of_a_recipients_act_is_no_jobs(http, key):
-    """A job cannot use up the key of a recipient's act, which would then not be done."""
-    for used in ("one-click 1 manual 2026-01-01", "opt-out shop e1", "hook 1 e1"):
+async def test_keys_of_recipients_opt_outs_are_reserved(http, key):
+    """A job cannot use a key reserved for a recipient's opt-out, which would then be lost."""
+    for reserved in ("one-click 1 manual 2026-01-01", "opt-out shop e1", "hook 1 e1"):
         answer = await http.post(
-            "/v1/jobs", headers=key | {"Idempotency-Key": used}, json=OPT_OUT | {"mode": "run"}
+            "/v1/jobs", headers=key | {"Idempotency-Key": reserved}, json=OPT_OUT | {"mode": "run"}
         )
         assert "recipients' opt-outs" in problem_detail(answer, 422, "invalid")
 
 
-async def test_the_end_of_a_job_is_told_where_the_job_says(http, key, pool, settings):
-    """`completion` of a job tells how far the telling is; a URL that is none is refused."""
+async def test_a_job_shows_its_completion_webhook(http, key, pool, settings):
+    """`completion_webhook` of a job has the state of its delivery; an invalid URL is rejected."""
     await two_people(pool)
-    asked = OPT_OUT | {"mode": "run", "completion_url": "https://shop.example/done?token=1"}
-    job = (await http.post("/v1/jobs", headers=key, json=asked)).json()
+    body = OPT_OUT | {"mode": "run", "completion_url": "https://shop.example/done?token=1"}
+    job = (await http.post("/v1/jobs", headers=key, json=body)).json()
     assert job["completion_webhook"]["attempts"] == 0
     assert "token" not in str(job)
     for url in ("ftp://shop.example/", "https://127.0.0.1/", "shop", "https://u:p@shop.example/"):
-        answer = await http.post("/v1/jobs", headers=key, json=asked | {"completion_url": url})
+        answer = await http.post("/v1/jobs", headers=key, json=body | {"completion_url": url})
         assert "completion_url" in problem_detail(answer, 422, "invalid")
 
 
-async def test_a_file_with_endless_refusals_is_refused(pool, monkeypatch):
-    """A file of which hardly a line is an address is none, and is not kept as refusals."""
+async def test_a_file_with_too_many_rejections_is_rejected(pool, monkeypatch):
+    """A file in which hardly any line has an address is rejected without import rejections."""
     monkeypatch.setattr("producers.uploads.MAX_REJECTIONS", 2)
     async with pool.acquire() as connection, connection.transaction():
         with pytest.raises(InvalidRequest, match="Check that it is a list"):
@@ -229,8 +232,10 @@ async def test_a_file_with_endless_refusals_is_refused(pool, monkeypatch):
             )
 
 
-async def test_a_name_that_is_there_twice_is_refused(http, key, pool):
-    """The last would count, and make a run of a plan: refused by name, in a body and in a form."""
+async def test_a_duplicate_name_is_rejected(http, key, pool):
+    """A duplicate name is rejected in a body and in a form, since the last value could turn a plan
+    into a run.
+    """
     twice = '{"action": "opt_out", "mode": "plan", "selection": {"all": true}, "mode": "run"}'
     headers = key | {"Content-Type": "application/json"}
     answer = await http.post("/v1/jobs", headers=headers, content=twice)
@@ -242,15 +247,15 @@ async def test_a_name_that_is_there_twice_is_refused(http, key, pool):
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
-async def test_thousands_of_mistakes_are_counted(http, key):
-    """A body with more mistakes than anyone reads is refused without telling each."""
+async def test_too_many_errors_are_not_listed(http, key):
+    """A body with too many errors is rejected without listing each."""
     body = {"action": "opt_out", "selection": {"all": True}} | {f"x{n}": 1 for n in range(2000)}
     answer = await http.post("/v1/jobs", headers=key, json=body)
     assert "more than 1,000 names" in problem_detail(answer, 422, "invalid")
 
 
-async def test_an_address_takes_no_unknown_parameter(http, key, pool):
-    """A route with a path that may have slashes refuses unknown parameters as the others do."""
+async def test_an_address_route_rejects_unknown_parameters(http, key, pool):
+    """A route whose path may contain slashes rejects unknown parameters like the others."""
     await two_people(pool)
     answer = await http.get("/v1/addresses/ann@x.example?limits=1", headers=key)
     assert "limits" in problem_detail(answer, 422, "invalid")

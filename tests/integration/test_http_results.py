@@ -1,4 +1,4 @@
-"""Results over HTTP: the same rows in every form, and nothing left behind by who leaves."""
+"""Results over HTTP: the same rows in every format, and no connection in use after a disconnect."""
 
 import asyncio
 import csv
@@ -19,20 +19,29 @@ from tests.kit.submitting import EVIDENCE
 from tests.kit.waiting import wait_until_async
 from web.pagination import encode_cursor
 
-ODD = ['"a,b"@x.example', '"say \\"hi\\""@x.example', "ünï@x.example", "plain@x.example"]
+UNUSUAL_ADDRESSES = [
+    '"a,b"@x.example',
+    '"say \\"hi\\""@x.example',
+    "ünï@x.example",
+    "plain@x.example",
+]
 
 
 @pytest.fixture
 async def key(key_of):
-    """Make a key of the default account with all scopes, as headers."""
+    """Create a key of the default account with all scopes; return its headers."""
     return await key_of()
 
 
 @pytest.fixture
 async def job(pool, http, key, settings):
-    """An opt-in of thirty contacts, some of whom opted out, with addresses of every kind."""
+    """Run an opt-in of thirty contacts, some of whom opted out, with all kinds of addresses; return
+    its id.
+    """
     account_id = await pool.fetchval("select id from accounts where name = 'default'")
-    addresses = [ODD[n] if n < len(ODD) else f"a{n}@x.example" for n in range(30)]
+    addresses = [
+        UNUSUAL_ADDRESSES[n] if n < len(UNUSUAL_ADDRESSES) else f"a{n}@x.example" for n in range(30)
+    ]
     statuses = ("non_marketable", "manual", "confirmed")
     await fill(
         pool,
@@ -40,17 +49,17 @@ async def job(pool, http, key, settings):
         {n + 1: {1: address} for n, address in enumerate(addresses)},
         {address: (statuses[n % 3], False) for n, address in enumerate(addresses)},
     )
-    asked = {"action": "opt_in", "selection": {"all": True}, "evidence": EVIDENCE}
-    job = (await http.post("/v1/jobs", headers=key, json=asked)).json()["id"]
+    body = {"action": "opt_in", "selection": {"all": True}, "evidence": EVIDENCE}
+    job = (await http.post("/v1/jobs", headers=key, json=body)).json()["id"]
     await InProcessRunner(pool, settings, chunk_size=7, parallel=1).work(job)
     return job
 
 
-async def paged(http, key, path, member, **asked):
-    """All rows of a list, page by page."""
+async def get_all_pages(http, key, path, member, **params):
+    """Return all rows of a list, page by page."""
     rows, cursor = [], {}
     while cursor is not None:
-        answer = await http.get(path, headers=key, params={**asked, **cursor})
+        answer = await http.get(path, headers=key, params={**params, **cursor})
         assert answer.status_code == 200, answer.text
         page = answer.json()
         rows += page[member]
@@ -69,8 +78,8 @@ def as_cells(rows, columns):
 @given(
     limit=st.integers(1, 40),
     page=st.integers(1, 40),
-    looked_at=st.integers(1, 40),
-    asked=st.fixed_dictionaries(
+    max_scanned=st.integers(1, 40),
+    params=st.fixed_dictionaries(
         {},
         optional={
             "outcome": st.sampled_from(["applied", "unchanged", "rejected"]),
@@ -79,17 +88,17 @@ def as_cells(rows, columns):
         },
     ),
 )
-async def test_every_form_has_the_same_rows(
-    pool, http, key, job, monkeypatch, limit, page, looked_at, asked
+async def test_every_format_has_the_same_rows(
+    pool, http, key, job, monkeypatch, limit, page, max_scanned, params
 ):
-    """Pages, CSV and NDJSON have the rows that were asked for, each once, in the same order."""
+    """Pages, CSV and NDJSON have the requested rows, each once, in the same order."""
     monkeypatch.setattr(exports, "ROWS_PER_PAGE", page)
-    monkeypatch.setattr(exports, "MAX_SCANNED_ROWS", looked_at)
+    monkeypatch.setattr(exports, "MAX_SCANNED_ROWS", max_scanned)
     path = f"/v1/jobs/{job}/results"
-    rows = await paged(http, key, path, "results", limit=limit, **asked)
-    ndjson = await http.get(path, headers=key, params={**asked, "format": "ndjson"})
+    rows = await get_all_pages(http, key, path, "results", limit=limit, **params)
+    ndjson = await http.get(path, headers=key, params={**params, "format": "ndjson"})
     assert [json.loads(line) for line in ndjson.text.split("\n") if line] == rows
-    in_csv = await http.get(path, headers={**key, "Accept": "text/csv"}, params=asked)
+    in_csv = await http.get(path, headers={**key, "Accept": "text/csv"}, params=params)
     assert list(csv.reader(io.StringIO(in_csv.text, newline=""))) == [
         list(exports.RESULT_COLUMNS),
         *as_cells(rows, exports.RESULT_COLUMNS),
@@ -101,15 +110,17 @@ async def test_every_form_has_the_same_rows(
         " and ($3::text is null or reason = $3) and ($4::text is null or cause::text = $4)"
         " order by contact_id",
         job,
-        *(asked.get(name) for name in ("outcome", "reason", "cause")),
+        *(params.get(name) for name in ("outcome", "reason", "cause")),
     )
     assert [(row["contact_id"], row["address"]) for row in rows] == [tuple(r) for r in expected]
 
 
-async def test_what_was_not_processed_is_listed(http, key, pool):
-    """Of contacts their ids, of listed addresses these; they have no reason or cause."""
-    asked = {"action": "opt_out", "selection": {"contacts": [3, 5, 4]}}
-    job = (await http.post("/v1/jobs", headers=key, json=asked)).json()["id"]
+async def test_unprocessed_items_are_listed(http, key, pool):
+    """Unprocessed contacts are listed by id and listed addresses by address, without reason and
+    cause.
+    """
+    body = {"action": "opt_out", "selection": {"contacts": [3, 5, 4]}}
+    job = (await http.post("/v1/jobs", headers=key, json=body)).json()["id"]
     path = f"/v1/jobs/{job}/results"
     await pool.execute(
         "insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs) values"
@@ -117,52 +128,59 @@ async def test_what_was_not_processed_is_listed(http, key, pool):
         job,
     )
     unprocessed = {"outcome": "unprocessed"}
-    rows = await paged(http, key, path, "results", limit=1, **unprocessed)
+    rows = await get_all_pages(http, key, path, "results", limit=1, **unprocessed)
     assert rows == [{"contact_id": id_} for id_ in (3, 4, 5)]
     in_csv = await http.get(path, headers=key, params={**unprocessed, "format": "csv"})
     assert in_csv.text.split() == ["contact_id", "3", "4", "5"]
     refused = await http.get(path, headers=key, params={**unprocessed, "reason": "bounced"})
     assert "no reason and no cause" in problem_detail(refused, 422, "invalid")
-    listed = {"action": "opt_out", "selection": {"addresses": ODD}}
-    job = (await http.post("/v1/jobs", headers=key, json=listed)).json()["id"]
-    rows = await paged(http, key, f"/v1/jobs/{job}/results", "results", limit=1, **unprocessed)
-    assert {row["address"] for row in rows} == set(ODD)
+    address_body = {"action": "opt_out", "selection": {"addresses": UNUSUAL_ADDRESSES}}
+    job = (await http.post("/v1/jobs", headers=key, json=address_body)).json()["id"]
+    rows = await get_all_pages(
+        http, key, f"/v1/jobs/{job}/results", "results", limit=1, **unprocessed
+    )
+    assert {row["address"] for row in rows} == set(UNUSUAL_ADDRESSES)
 
 
 async def test_results_of_listed_addresses_name_no_contact(http, key, pool, settings):
-    """Their field is the address, and the id of their row is nobody's business."""
-    listed = {"action": "opt_out", "selection": {"addresses": ODD}}
-    job = (await http.post("/v1/jobs", headers=key, json=listed)).json()["id"]
+    """Results of listed addresses have the field `address`, and no contact id."""
+    body = {"action": "opt_out", "selection": {"addresses": UNUSUAL_ADDRESSES}}
+    job = (await http.post("/v1/jobs", headers=key, json=body)).json()["id"]
     await InProcessRunner(pool, settings, chunk_size=3, parallel=1).work(job)
-    rows = await paged(http, key, f"/v1/jobs/{job}/results", "results", limit=3)
+    rows = await get_all_pages(http, key, f"/v1/jobs/{job}/results", "results", limit=3)
     assert {(r["contact_id"], r["field"], r["outcome"], r["address"]) for r in rows} == {
-        (None, "address", "applied", address) for address in ODD
+        (None, "address", "applied", address) for address in UNUSUAL_ADDRESSES
     }
     in_csv = await http.get(f"/v1/jobs/{job}/results?format=csv", headers=key)
     (_, *cells) = csv.reader(io.StringIO(in_csv.text, newline=""))
-    assert {(row[0], row[2]) for row in cells} == {("", address) for address in ODD}
+    assert {(row[0], row[2]) for row in cells} == {("", address) for address in UNUSUAL_ADDRESSES}
 
 
-async def test_refusals_are_listed(http, key, pool):
-    """What was left out of a file comes with its line, in pages that part no line."""
+async def test_import_rejections_are_listed(http, key, pool):
+    """Import rejections have the line of the file, and no page ends within a line."""
     job = (
         await http.post(
             "/v1/jobs", headers=key, json={"action": "opt_out", "selection": {"all": True}}
         )
     ).json()["id"]
-    refused = [(2, "no_address", 'it says "x", not more'), (2, "tag_too_long", "b"), (7, "x", "c")]
+    rejections = [
+        (2, "no_address", 'it says "x", not more'),
+        (2, "tag_too_long", "b"),
+        (7, "x", "c"),
+    ]
     await pool.executemany(
-        "insert into import_rejections values (1, $1, $2, $3, $4)", [(job, *row) for row in refused]
+        "insert into import_rejections values (1, $1, $2, $3, $4)",
+        [(job, *row) for row in rejections],
     )
     path = f"/v1/jobs/{job}/import-rejections"
-    rows = await paged(http, key, path, "import_rejections", limit=1)
-    assert [(row["line"], row["reason"], row["detail"]) for row in rows] == refused
+    rows = await get_all_pages(http, key, path, "import_rejections", limit=1)
+    assert [(row["line"], row["reason"], row["detail"]) for row in rows] == rejections
     in_csv = await http.get(path, headers=key, params={"format": "csv"})
     assert in_csv.headers["content-disposition"] == (
         f'attachment; filename="job-{job}-import-rejections.csv"'
     )
     assert list(csv.reader(io.StringIO(in_csv.text, newline="")))[1:] == [
-        [str(line), *rest] for line, *rest in refused
+        [str(line), *rest] for line, *rest in rejections
     ]
 
 
@@ -176,52 +194,55 @@ async def test_refusals_are_listed(http, key, pool):
         ("text/csv;q=much", "application/json"),
     ],
 )
-async def test_accept_says_in_which_form(http, key, job, accept, media_type):
-    """The form that the caller likes best; pages of JSON where none is named."""
+async def test_accept_chooses_the_format(http, key, job, accept, media_type):
+    """The format is the one that `Accept` prefers, and JSON pages if it names none."""
     answer = await http.get(f"/v1/jobs/{job}/results", headers={**key, "Accept": accept})
     assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
 
 
-async def test_what_goes_with_pages_only_is_refused(http, key, job):
-    """A stream is whole: a limit that was not heard would cut nothing, and nobody would know."""
-    for asked in ({"limit": 5}, {"cursor": "x"}):
+async def test_page_parameters_of_a_stream_are_rejected(http, key, job):
+    """A stream ignores no parameter: `limit` and `cursor` are rejected, since they apply to pages
+    only.
+    """
+    for params in ({"limit": 5}, {"cursor": "x"}):
         answer = await http.get(
-            f"/v1/jobs/{job}/results", headers=key, params={**asked, "format": "csv"}
+            f"/v1/jobs/{job}/results", headers=key, params={**params, "format": "csv"}
         )
         assert "is sent whole" in problem_detail(answer, 422, "invalid")
 
 
 @pytest.mark.parametrize(
-    "place", [[1], [1, 2], [1, 2, "no_cause"], [2**64, 0, "direct"], ["1", 0, "direct"], [1, 0, 1]]
+    "position",
+    [[1], [1, 2], [1, 2, "no_cause"], [2**64, 0, "direct"], ["1", 0, "direct"], [1, 0, 1]],
 )
-async def test_a_made_up_place_is_refused(http, key, job, place):
-    """Whatever somebody writes into a cursor, it is no server error."""
+async def test_a_forged_position_is_rejected(http, key, job, position):
+    """A forged position in a cursor gets 422, not a server error."""
     answer = await http.get(
-        f"/v1/jobs/{job}/results", headers=key, params={"cursor": encode_cursor(*place)}
+        f"/v1/jobs/{job}/results", headers=key, params={"cursor": encode_cursor(*position)}
     )
     problem_detail(answer, 422, "invalid")
-    far = encode_cursor(2**63 - 1, 2**40, "propagated")
-    answer = await http.get(f"/v1/jobs/{job}/results", headers=key, params={"cursor": far})
+    past_the_end = encode_cursor(2**63 - 1, 2**40, "propagated")
+    answer = await http.get(f"/v1/jobs/{job}/results", headers=key, params={"cursor": past_the_end})
     assert answer.json() == {"results": [], "next": None}
 
 
-async def test_who_leaves_in_the_middle_of_a_stream_leaves_nothing_behind(
-    app, key, job, monkeypatch
-):
-    """The stream ends, its page ahead is given up, and no connection stays taken."""
+async def test_a_disconnect_releases_everything(app, key, job, monkeypatch):
+    """After a disconnect the stream ends, the page ahead is dropped, and no connection stays in
+    use.
+    """
     monkeypatch.setattr(exports, "ROWS_PER_PAGE", 1)
-    reading, left = asyncio.Event(), asyncio.Event()
+    reading, disconnected = asyncio.Event(), asyncio.Event()
     sent = []
 
     async def receive():
-        await left.wait()
+        await disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def send(message):
         sent.append(message)
         if len(sent) == 3:
             reading.set()
-            # As a server does it whose caller reads nothing any more.
+            # A server waits like this if its client stops reading.
             await asyncio.Event().wait()
 
     scope = {
@@ -233,15 +254,15 @@ async def test_who_leaves_in_the_middle_of_a_stream_leaves_nothing_behind(
         "headers": [(name.lower().encode(), value.encode()) for name, value in key.items()],
     }
     pool = app.state.sluice.pool
-    answering = asyncio.create_task(app(scope, receive, send))
+    request = asyncio.create_task(app(scope, receive, send))
     await asyncio.wait_for(reading.wait(), 20)
-    assert not answering.done()
-    left.set()
-    await asyncio.wait_for(answering, 80)
+    assert not request.done()
+    disconnected.set()
+    await asyncio.wait_for(request, 80)
     assert [message["status"] for message in sent[:1]] == [200]
     await wait_until_async(
         lambda: pool.get_idle_size() == pool.get_size(),
         deadline_seconds=20,
-        what="every connection is given back",
+        what="every connection is released",
     )
     assert len(pool._acquired) == 0

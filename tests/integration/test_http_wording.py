@@ -10,12 +10,12 @@ OPT_OUT = {"action": "opt_out", "selection": {"all": True}}
 
 @pytest.fixture
 async def key(key_of):
-    """Make a key of the default account with all scopes, as headers."""
+    """Create a key of the default account with all scopes; return its headers."""
     return await key_of()
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "sent", "says"),
+    ("method", "path", "arguments", "expected"),
     [
         (
             "GET",
@@ -61,26 +61,26 @@ async def key(key_of):
         ("GET", "/v1/odd", {}, "This path does not exist. Nothing was done."),
     ],
 )
-async def test_a_problem_is_told_in_our_words(http, key, method, path, sent, says):
-    """No word of pydantic's, one full stop at the end; programs have the place in `mistakes`."""
-    sent = {**sent, "headers": {**key, **sent.get("headers", {})}}
-    answer = await http.request(method, path, **sent)
+async def test_a_problem_uses_our_words(http, key, method, path, arguments, expected):
+    """The problem has no words of pydantic and ends with one full stop."""
+    arguments = {**arguments, "headers": {**key, **arguments.get("headers", {})}}
+    answer = await http.request(method, path, **arguments)
     assert 400 <= answer.status_code < 500
     problem = answer.json()
-    assert says in problem["detail"]
+    assert expected in problem["detail"]
     for text in (problem["detail"], *(each["message"] for each in problem.get("errors", ()))):
         assert find_wording_faults(text) == []
 
 
-async def test_the_place_of_a_mistake_is_kept_for_programs(http, key):
-    """What people read as the first of `fields` is `body.fields.0` in `mistakes`."""
+async def test_errors_have_a_location_for_programs(http, key):
+    """What `detail` calls the first of `fields` is `body.fields.0` in `errors`."""
     answer = await http.post("/v1/jobs", json={**OPT_OUT, "fields": ["email4"]}, headers=key)
-    (mistake,) = answer.json()["errors"]
-    assert mistake["location"] == "body.fields.0"
+    (error,) = answer.json()["errors"]
+    assert error["location"] == "body.fields.0"
 
 
 async def test_jobs_are_listed_by_several_states(http, key):
-    """`state` may be there more than once."""
+    """`state` can be repeated."""
     for state in ("pause", "cancel", None):
         job = (await http.post("/v1/jobs", json=OPT_OUT, headers=key)).json()["id"]
         if state:
