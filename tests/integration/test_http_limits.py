@@ -31,12 +31,12 @@ class Parts:
     """A body that comes in parts of a thousand bytes, and counts the parts that were read."""
 
     def __init__(self, number: int) -> None:
-        self.taken = 0
+        self.read_count = 0
         self._parts = number
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for _ in range(self._parts):
-            self.taken += 1
+            self.read_count += 1
             yield PART
 
 
@@ -83,7 +83,7 @@ async def test_a_body_is_read_only_up_to_the_limit(app, key_of):
     )
     assert status == 413
     assert headers[b"connection"] == b"close"
-    assert parts.taken <= MAX_BYTES // len(PART) + 1
+    assert parts.read_count <= MAX_BYTES // len(PART) + 1
 
 
 async def test_a_body_with_a_large_declared_length_is_not_read(app, key_of):
@@ -91,7 +91,7 @@ async def test_a_body_with_a_large_declared_length_is_not_read(app, key_of):
     for key, expected in ((await key_of(), 413), ({}, 401)):
         parts = Parts(100_000)
         status, headers = await post_in_parts(app, key, parts, **{"content-length": "100000000"})
-        assert (status, parts.taken) == (expected, 0)
+        assert (status, parts.read_count) == (expected, 0)
         assert headers[b"connection"] == b"close"
 
 
