@@ -378,7 +378,7 @@ async def test_web_processes_agree_on_the_suggested_workers(pool, settings, monk
 
 
 async def test_concurrent_requests_share_a_measurement(http, measurements, monkeypatch):
-    """Concurrent requests share one measurement, and never are two in progress."""
+    """Concurrent requests share one measurement, and only one is in progress at a time."""
     await asyncio.gather(*(http.get("/scale") for _ in range(20)))
     assert measurements == [1]
     monkeypatch.setattr(queue_stats, "CACHE_SECONDS", 0)

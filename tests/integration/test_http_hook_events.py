@@ -95,7 +95,7 @@ INVALID_EVENTS = (
 
 
 async def test_an_invalid_event_does_not_block_the_others(http, pool, hook, accounts):
-    """Each bad event has its error in the answer. A request with nothing but bad events is
+    """Each invalid event has its error in the answer. A request with only invalid events is
     rejected.
     """
     for bad in INVALID_EVENTS:

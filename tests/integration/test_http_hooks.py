@@ -93,7 +93,7 @@ async def test_an_invalid_signature_is_rejected(http, pool, settings, hook, othe
 
 @pytest.mark.parametrize("seconds", [-310, 310, -(10**9)])
 async def test_a_message_is_valid_for_five_minutes(http, pool, hook, accounts, seconds):
-    """A message signed more than five minutes ago or ahead is rejected, even if correctly."""
+    """A correctly signed message is rejected if it is more than five minutes old or ahead."""
     before = await read_everything(pool)
     answer = await post_events(http, hook, event(), at=time.time() + seconds)
     problem_detail(answer, 401, "stale-timestamp")
@@ -203,7 +203,7 @@ async def test_wrong_guesses_do_not_block_valid_hooks(app, http, hook, pool, set
 
 
 async def test_a_renewed_hook_accepts_both_secrets_for_a_while(http, pool, settings, hook):
-    """The former secret and form path stay valid for the given time, next to the new ones."""
+    """The former secret and form path are valid next to the new ones for the given time."""
     new = await rotate_hook_secret(pool, settings, hook.id)
     assert (new.id, new.secret != hook.secret, new.form_path != hook.form_path) == (1, True, True)
     for number, each in enumerate((hook, new)):
