@@ -214,7 +214,7 @@ def test_a_list_of_mostly_unknown_addresses_needs_confirmation(tmp_path, sql, ac
 def test_at_a_terminal_the_user_is_asked(tmp_path, sql, account_id, reply, status, jobs):
     """Only the answer "y" submits the list."""
     (tmp_path / "list.csv").write_text("Email\nzoe@x.example\n")
-    ours, theirs = pty.openpty()
+    controller_fd, terminal_fd = pty.openpty()
     command = (
         sys.executable,
         "-m",
@@ -225,17 +225,17 @@ def test_at_a_terminal_the_user_is_asked(tmp_path, sql, account_id, reply, statu
         "list.csv",
     )
     with (
-        os.fdopen(ours, "wb", buffering=0) as terminal,
+        os.fdopen(controller_fd, "wb", buffering=0) as terminal,
         subprocess.Popen(
             command,
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-            stdin=theirs,
-            stderr=theirs,
+            stdin=terminal_fd,
+            stderr=terminal_fd,
             stdout=subprocess.DEVNULL,
         ) as process,
     ):
-        os.close(theirs)
+        os.close(terminal_fd)
         terminal.write(reply.encode())
         assert process.wait(60) == status
     assert len(sql("select id from jobs")) == jobs
