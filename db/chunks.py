@@ -41,6 +41,15 @@ class ChunkCounts(NamedTuple):
     reasons: dict[str, int]
 
 
+class ChunkResult(NamedTuple):
+    """A chunk that is done, with its attempts so far and the time of the last one."""
+
+    chunk_no: int
+    counts: ChunkCounts
+    attempts: int
+    duration_ms: int
+
+
 NO_LANE = -1
 """The number that stands for no lane."""
 
@@ -127,25 +136,14 @@ async def terminate_overlong_chunks(connection: asyncpg.Connection) -> int:
 async def finish_chunk(
     connection: asyncpg.Connection,
     job: JobKey,
+    done: ChunkResult,
     *,
-    chunk_no: int,
-    counts: ChunkCounts,
-    attempts: int,
     worker: str,
-    duration_ms: int,
     error: str | None = None,
 ) -> None:
     """Mark the chunk done; raises asyncpg.CheckViolationError if its counts do not add up."""
-    await _sql.finish_chunk(
-        connection,
-        **job._asdict(),
-        chunk_no=chunk_no,
-        attempts=attempts,
-        worker=worker,
-        duration_ms=duration_ms,
-        error=error,
-        **counts._asdict(),
-    )
+    columns = done._asdict() | done.counts._asdict()
+    await _sql.finish_chunk(connection, **job._asdict(), **columns, worker=worker, error=error)
 
 
 async def insert_done_chunk(

@@ -16,7 +16,8 @@ RECENT_SECONDS = 10.0
 """The recent time that gives a job's pace. The time since its start may include pauses."""
 
 
-class JobToWork(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobToWork:
     """What a worker reads of a job. Only `state` and the times ever change."""
 
     id: int
@@ -95,7 +96,7 @@ class JobCounts:
 async def get_job_to_work(connection: asyncpg.Connection, job: JobKey) -> JobToWork | None:
     """Return the job for a worker, or None if there is no such job."""
     row = await _sql.get_job_to_work(connection, **job._asdict())
-    return JobToWork(*row) if row else None
+    return JobToWork(**row) if row else None
 
 
 async def mark_started(connection: asyncpg.Connection, job: JobKey) -> bool:

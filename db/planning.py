@@ -1,11 +1,12 @@
 """Freezing a job's selection into chunks, and storing the forecast of a planned job."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import asyncpg
 
+from db.job_progress import JobToWork
 from db.queries import load
 from db.time_limits import IDLE_MS
 from schemas.job_key import JobKey
@@ -14,35 +15,18 @@ from schemas.outcomes import JobState
 _sql = load("planning")
 
 
-class JobToPlan(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobToPlan(JobToWork):
     """A job that waits for its plan, or a planned job that waits for its forecast.
 
     `planned_at` and `selected` are None until its selection is frozen; `confirmation` is the
     decision to apply it, if there is one.
     """
 
-    id: int
-    account_id: int
-    action: str
-    state: str
-    fields: list[int]
-    params: dict[str, Any]
     selection: dict[str, Any]
-    correlation_id: str
-    planned_at: datetime | None
     selected: int | None
     plan_first: bool
     confirmation: dict[str, Any] | None
-
-    @property
-    def key(self) -> JobKey:
-        """The job's key."""
-        return JobKey(self.account_id, self.id)
-
-    @property
-    def log_fields(self) -> dict[str, Any]:
-        """The fields that every log line about the job has."""
-        return {"job": self.id, "account": self.account_id, "action": self.action}
 
 
 class Plan(NamedTuple):
@@ -66,7 +50,7 @@ async def lock_job_to_plan(connection: asyncpg.Connection, job: JobKey) -> JobTo
     if not await _sql.try_plan(connection, job_id=job.job_id, idle_ms=str(IDLE_MS)):
         return None
     row = await _sql.job_to_plan(connection, **job._asdict())
-    return JobToPlan(*row) if row else None
+    return JobToPlan(**row) if row else None
 
 
 async def freeze_import(

@@ -1,7 +1,7 @@
 """The log line of a committed chunk."""
 
+from db.chunks import ChunkResult
 from db.job_progress import JobToWork
-from engine.chunk_runner import ChunkResult
 from runtime import events, logs
 
 log = logs.get_logger()

@@ -20,7 +20,7 @@ from actions.rules.chunk import ChunkDecisions
 from actions.rules.chunk_decisions import decide_chunk
 from db import chunk_addresses, chunks, results
 from db.address_lists import ListLookup
-from db.chunks import ChunkCounts, ClaimedChunk
+from db.chunks import ChunkCounts, ChunkResult, ClaimedChunk
 from db.errors import TRANSIENT_ERRORS
 from db.job_progress import JobToWork
 from db.result_rows import ResultRows
@@ -35,15 +35,6 @@ from schemas.statuses import Status
 
 MAX_TRIES = 10
 """How often a chunk is tried while other transactions change what it has read."""
-
-
-class ChunkResult(NamedTuple):
-    """A chunk that was committed."""
-
-    chunk_no: int
-    counts: ChunkCounts
-    attempts: int
-    duration_ms: int
 
 
 class DecidedChunk(NamedTuple):
@@ -213,16 +204,9 @@ class ChunkRunner(NamedTuple):
                 # Both chunks reach one contact, which was linked since this one read.
                 raise StaleRead("another chunk wrote a result since this one read") from error
             duration_ms = round((time.perf_counter() - began) * 1000)
-            await chunks.finish_chunk(
-                connection,
-                self.job.key,
-                chunk_no=chunk.chunk_no,
-                counts=decided.counts,
-                attempts=chunk.attempts,
-                worker=self.worker,
-                duration_ms=duration_ms,
-            )
-        return ChunkResult(chunk.chunk_no, decided.counts, chunk.attempts, duration_ms)
+            done = ChunkResult(chunk.chunk_no, decided.counts, chunk.attempts, duration_ms)
+            await chunks.finish_chunk(connection, self.job.key, done, worker=self.worker)
+        return done
 
     async def decide(
         self,

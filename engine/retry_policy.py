@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import asyncpg
 
 from db import chunks, results
-from db.chunks import ChunkCounts, ClaimedChunk
+from db.chunks import ChunkCounts, ChunkResult, ClaimedChunk
 from db.job_progress import JobToWork
 from engine.sources import source_of
 from runtime import events, logs
@@ -84,8 +84,8 @@ class FailureHandler(NamedTuple):
         error: BaseException,
         *,
         is_counted: bool,
-    ) -> ChunkCounts | None:
-        """Postpone, split or reject; return the counts if an item was rejected.
+    ) -> ChunkResult | None:
+        """Postpone, split or reject; return the done chunk if its item was rejected.
 
         `is_counted` says that the attempt was counted before it was made.
         """
@@ -136,7 +136,7 @@ class FailureHandler(NamedTuple):
 
     async def _reject(
         self, connection: asyncpg.Connection, failure: _Failure, item_id: int
-    ) -> ChunkCounts:
+    ) -> ChunkResult:
         """Reject the addresses of the one item that failed, so that the job goes on."""
         addresses = await source_of(self.job).reject_item(
             connection, self.job, item_id, failure.error
@@ -159,15 +159,11 @@ class FailureHandler(NamedTuple):
             rows={kind: rows},
             contacts={},
         )
+        done = ChunkResult(failure.chunk_no, counts, failure.attempts, duration_ms=0)
         await chunks.finish_chunk(
-            connection,
-            self.job.key,
-            **failure._asdict(),
-            counts=counts,
-            worker=self.worker,
-            duration_ms=0,
+            connection, self.job.key, done, worker=self.worker, error=failure.error
         )
-        return counts
+        return done
 
 
 def describe_error(error: BaseException) -> str:

@@ -6,18 +6,19 @@ has interfered.
 """
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import NamedTuple
 
 import asyncpg
 
 from db import address_lists, immediate_opt_outs, jobs
-from db.chunks import ClaimedChunk
+from db.chunks import ChunkResult, ClaimedChunk
 from db.errors import TRANSIENT_ERRORS
 from db.job_progress import JobTotals, JobToWork
 from engine.chunk_log import log_processed
 from engine.chunk_reader import initial_status, sibling_link_limit
-from engine.chunk_runner import ChunkFailed, ChunkResult, ChunkRunner
+from engine.chunk_runner import ChunkFailed, ChunkRunner
 from producers.accounts import require_account
 from producers.recipient_events import event_key
 from producers.request_validation import ValidatedRequest, validate_request
@@ -260,7 +261,7 @@ class _Attempt(NamedTuple):
             return None
         done = ChunkResult(chunk.chunk_no, decided.counts, chunk.attempts, duration_ms)
         return _AppliedJob(
-            runner.job._replace(id=written.job_id), done, written.seconds, decided.statuses()
+            replace(runner.job, id=written.job_id), done, written.seconds, decided.statuses()
         )
 
     def _job(self) -> JobToWork:

@@ -13,14 +13,13 @@ import asyncpg
 
 from actions.registry import all_actions
 from db import chunks, job_progress, lanes
-from db.chunks import ClaimedChunk
+from db.chunks import ChunkResult, ClaimedChunk
 from db.job_progress import JobToWork
 from db.lanes import LaneHold, LaneToken
 from engine.chunk_log import log_processed
 from engine.chunk_runner import (
     ActiveLane,
     ChunkFailed,
-    ChunkResult,
     ChunkRunner,
     ChunkSuspected,
 )
@@ -226,8 +225,7 @@ class _LaneSlice:
         self.counted_chunk_no = None
         await self.heartbeat.clear_chunk(self.connection)
         if rejected:
-            attempts = failed.chunk.attempts + (not is_counted)
-            self._log_chunk(ChunkResult(failed.chunk.chunk_no, rejected, attempts, 0), attempts)
+            self._log_chunk(rejected, rejected.attempts)
             await fail_job_without_success(self.context, self.connection, self.job, error)
 
     async def _handle_interruption(self, chunk_no: int, error: BaseException) -> None:

@@ -9,7 +9,7 @@ select pg_try_advisory_xact_lock(7742, hashint8(:job_id))
 -- name: job_to_plan^
 -- The job, if it waits to be planned, or, as a plan, to be counted.
 select id, account_id, action, state, fields, params, selection, correlation_id, planned_at,
-       selected, plan_first, confirmation
+       started_at, selected, plan_first, confirmation
 from jobs
 where account_id = :account_id and id = :job_id and state = 'planning'
   and (planned_at is null or (plan_first and confirmed_at is null));

@@ -6,7 +6,7 @@
 from actions.registry import all_actions
 from db.job_progress import JobToWork
 from db.jobs import Job
-from db.planning import JobToPlan
+from db.planning import JobToPlan as JobToPlan
 from engine.sources.address_list import AddressListSource
 from engine.sources.contacts import ContactSource
 from engine.sources.import_rows import ImportRowSource
@@ -16,7 +16,7 @@ from schemas.requests import LISTED_ADDRESS_FIELD
 _ADDRESS_LIST, _CONTACTS, _IMPORT_ROWS = AddressListSource(), ContactSource(), ImportRowSource()
 
 
-def source_of(job: JobToPlan | JobToWork | Job) -> Source:
+def source_of(job: JobToWork | Job) -> Source:
     """Return the source of the job's items. Its action may be unknown to this version."""
     if LISTED_ADDRESS_FIELD in job.fields:
         return _ADDRESS_LIST

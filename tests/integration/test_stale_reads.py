@@ -7,8 +7,9 @@ import asyncpg
 import pytest
 
 from db import job_progress
+from db.chunks import ChunkResult
 from engine import chunk_runner
-from engine.chunk_runner import ChunkFailed, ChunkResult, ChunkRunner
+from engine.chunk_runner import ChunkFailed, ChunkRunner
 from engine.planner import plan_job
 from engine.sources.contacts import ContactSource
 from runtime.settings import Settings
