@@ -1,4 +1,4 @@
-"""An actor has one text, and each of our own callers says who it is."""
+"""An actor has one text form, and each of our own calls names its actor."""
 
 import ast
 from pathlib import Path
@@ -19,14 +19,14 @@ ACTING = {
     *("create_account", "renew_webhook_secret"),
     *("pause", "resume", "cancel"),
 }
-"""Functions of producers that do what is kept with its actor."""
+"""Functions of producers that record an activity with its actor."""
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(file for room in ("producers", "cli", "web") for file in (ROOT / room).rglob("*.py"))
 
 
 def calls(file: Path) -> list[tuple[str, ast.Call]]:
-    """The calls of those functions, by name, in the file."""
+    """Return the name and node of each call of those functions in the file."""
     found = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
@@ -40,25 +40,29 @@ def calls(file: Path) -> list[tuple[str, ast.Call]]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.name))
 def test_our_own_callers_say_who_it_is(file):
-    """None leaves it to the default, which is for programs of others."""
+    """No call of our own uses the default actor, which is for other programs."""
     for name, call in calls(file):
         given = {keyword.arg for keyword in call.keywords}
         assert "actor" in given or None in given, f"{file.name}: {name}"
 
 
 def test_those_calls_are_found():
-    """At least one of each in what we have ourselves; over HTTP `control` is handed on by name."""
+    """The search finds at least one call of each function; HTTP routes pass
+    `control` on by name.
+    """
     found = {name for file in FILES for name, _ in calls(file)}
     assert found == ACTING
 
 
 def test_an_actor_has_one_text():
-    """Kind, and id where there is one."""
+    """The text is the kind, followed by the id if there is one."""
     assert [str(CLI), str(Actor(ActorKind.KEY, Via.HTTP, 7))] == ["cli", "key:7"]
     assert Actor(ActorKind.LINK, Via.ONE_CLICK).log_keys() == {"actor": "link", "via": "one_click"}
 
 
 def test_an_act_is_called_as_its_event():
-    """So that the log and `activity` can be laid side by side; each event says who it was."""
+    """Each activity event has the name of its log event, and every such log event names the actor.
+    The log and `activity` can so be compared.
+    """
     for act in ActivityEvent:
         assert {"actor", "via"} <= EVENTS[act.value].keys.keys()

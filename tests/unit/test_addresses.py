@@ -1,4 +1,4 @@
-"""What counts as an email address, and which two are the same."""
+"""Which texts are email addresses, and which addresses are the same."""
 
 import pytest
 from email_validator import EmailNotValidError, validate_email
@@ -41,7 +41,7 @@ addresses = st.tuples(
 
 
 def by_library(text: str) -> str | None:
-    """The match key in the library's own words, or None for what it refuses."""
+    """Return the match key as the library computes it, or None if the library rejects the text."""
     try:
         valid = validate_email(
             text.strip(), check_deliverability=False, allow_quoted_local=True, allow_smtputf8=True
@@ -65,7 +65,7 @@ def match_key(text: str) -> str | None:
 @example("=@\u0338.com")
 @example("info@Example.com.")
 def test_the_quick_way_and_the_library_agree(text: str) -> None:
-    """What is accepted, and under which key, is the library's answer, whatever the text."""
+    """For any text, our fast path accepts what the library accepts, with the same match key."""
     assert match_key(text) == by_library(text)
 
 
@@ -76,7 +76,7 @@ def test_the_quick_way_and_the_library_agree(text: str) -> None:
     st.sampled_from(["ascii", "given"]),
 )
 def test_they_agree_on_every_length(local_part: int, whole: int, start: str, measured: str) -> None:
-    """The limit of the whole address holds for each form it can take on the wire."""
+    """The length limit of a whole address holds for each of its encoded forms."""
     shown = start.encode("idna").decode() if measured == "ascii" else start
     room = whole - local_part - len(f"@{shown}.com".encode())
     labels = ".".join("d" * min(50, room - at) for at in range(0, room, 51))
@@ -86,14 +86,18 @@ def test_they_agree_on_every_length(local_part: int, whole: int, start: str, mea
 
 @given(addresses)
 def test_the_key_of_a_key_is_itself(text: str) -> None:
-    """A key is an address too, so a list of keys, imported, finds the same people."""
+    """A match key is an address with the same match key, so importing a list of keys finds the same
+    contacts.
+    """
     key = match_key(text)
     assert key is None or len(key.encode()) > MAX_ADDRESS_LENGTH or match_key(key) == key
 
 
 @given(st.emails(), st.sampled_from(["", " ", "\t", "\r\n", "\u00a0"]))
 def test_case_and_surrounding_space_do_not_matter(address: str, space: str) -> None:
-    """Upper-case twins are one address; what was given is kept, but for the space around it."""
+    """Addresses that differ only in case are the same. The original is kept without surrounding
+    space.
+    """
     found = normalize_address(f"{space}{address.upper()}{space}")
     assert found == NormalizedAddress(address.upper(), normalize_address(address).match_key)
 
@@ -111,7 +115,9 @@ def test_case_and_surrounding_space_do_not_matter(address: str, space: str) -> N
     ],
 )
 def test_keys(text: str, key: str) -> None:
-    """Dots and tags are kept, case is folded, the domain is ASCII, needless quotes are dropped."""
+    """Dots and tags are kept, case is folded, the domain becomes ASCII, and needless quotes are
+    dropped.
+    """
     assert normalize_address(text) == NormalizedAddress(text, key)
 
 
@@ -135,7 +141,7 @@ def test_keys(text: str, key: str) -> None:
     ],
 )
 def test_refusals_say_why(text: str, why: str) -> None:
-    """Each refusal is a short sentence that a person can act on."""
+    """Each rejection is a short sentence that a person can act on."""
     with pytest.raises(InvalidAddress) as refused:
         normalize_address(text)
     assert why in str(refused.value)

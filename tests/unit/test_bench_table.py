@@ -1,4 +1,4 @@
-"""The goals, tables and page of the benchmark say what the samples say."""
+"""The goals, tables and page of the benchmark agree with the samples."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ LARGE = Session(
 
 
 def test_goals_are_judged_by_medians() -> None:
-    """Each goal against its figure; of several values the middle one counts, of memory all."""
+    """Each goal is compared with the median of its values, or with the largest one for memory."""
     made = {what: (measured, ok) for what, _, measured, ok in judge_all(NEW, LARGE)}
     assert {what: each for what, each in made.items() if each[1]} == {
         "opt-in, large list: 2 worker processes to one SQL statement": (
@@ -68,7 +68,7 @@ def test_goals_are_judged_by_medians() -> None:
 
 @pytest.mark.parametrize(("value", "verdict"), [(99, "yes"), (100, "yes"), (101, "no")])
 def test_a_bound_belongs_to_what_is_allowed(value: float, verdict: str) -> None:
-    """A ratio that is as large as it may be has reached its goal."""
+    """A ratio equal to its bound reaches the goal."""
     judged = Goal("what", "sample", "reference", at_most=1 / 300).judge(
         Samples({"sample": [value], "reference": [30_000]})
     )
@@ -77,22 +77,22 @@ def test_a_bound_belongs_to_what_is_allowed(value: float, verdict: str) -> None:
 
 
 def test_every_goal_has_one_bound() -> None:
-    """What is not memory has something to be compared with."""
+    """Every goal has one bound, and each goal that is not about memory has a reference."""
     for goal in read_goals():
         assert (goal.at_least > float("-inf")) != (goal.at_most < float("inf")), goal
         assert bool(goal.reference) != goal.sample.startswith("memory"), goal
 
 
 def test_what_was_not_measured_is_said() -> None:
-    """All goals stand in the table whatever was measured, and none of them counts as reached."""
+    """The table lists every goal, including unmeasured ones, which do not count as reached."""
     made = list(judge_all(NEW._replace(samples=Samples()), None))
     assert len(made) == len(read_goals())
     assert {(measured, ok) for _, _, measured, ok in made} == {("not measured", "")}
 
 
 def test_figures_of_large_lists_are_next_to_the_others() -> None:
-    """What only `make bench-large` has measured has its day and commit; what was measured now is
-    shown as it is now.
+    """Figures that only `make bench-large` measured show its day and commit; figures of this run
+    show neither.
     """
     made = {table.title: table for table in tables(NEW, LARGE)}
     rows = dict(made["Addresses a second"].rows)
@@ -105,7 +105,7 @@ def test_figures_of_large_lists_are_next_to_the_others() -> None:
 
 
 def test_the_page_has_the_tables_figures(tmp_path: Path) -> None:
-    """Each figure stands on the page, and missed goals are named at its top."""
+    """Each figure is on the page, and missed goals are named at its top."""
     path = tmp_path / "page.md"
     write_page(NEW, LARGE, path)
     text = path.read_text()
@@ -118,14 +118,16 @@ def test_the_page_has_the_tables_figures(tmp_path: Path) -> None:
 
 
 def test_a_file_gives_the_session_that_it_keeps(tmp_path: Path) -> None:
-    """So the page can be written from the file."""
+    """A session read from its file equals the one written, so the page can be made
+    from the file.
+    """
     NEW.keep("bench", tmp_path)
     assert Session.read("bench", tmp_path) == NEW
     assert Session.read("large", tmp_path) is None
 
 
 def test_waits_are_summed_up() -> None:
-    """All but the shortest and the longest last as long as the percentile."""
+    """A percentile of waits is at least as long as the stated share of them."""
     samples = Samples()
     assert samples.add_waits("here", [4.0, *[40.0] * 98, 99.0]) == 99.0
     assert samples.add_waits("here", [4.0, *[40.0] * 99, 99.0]) == 40.0
@@ -136,7 +138,7 @@ def test_waits_are_summed_up() -> None:
 
 
 def test_the_page_of_the_project_is_of_the_newest_results(tmp_path: Path) -> None:
-    """It is what `python -m bench.report` writes."""
+    """The page equals the output of `python -m bench.report` for the newest results."""
     newest = Session.read("bench")
     assert newest is not None
     write_page(newest, Session.read("large"), tmp_path / "page.md")

@@ -15,13 +15,15 @@ def addresses(contacts: ContactList) -> list[str]:
 
 
 def test_the_same_list_is_the_same_file():
-    """A request that is sent again carries the same bytes, by which it is known."""
+    """The same seed gives the same bytes, so a resubmitted request is recognized by them."""
     contacts = ContactList("amber", 3, 100, 50)
     assert contacts.csv().getvalue() == contacts.csv().getvalue()
 
 
 def test_addresses_are_shared_below_at_and_above_the_limit():
-    """Families, desks that are still one person's by exactly the limit, and offices beyond it."""
+    """Families share addresses, desks share one with exactly the limit of contacts, and offices
+    exceed it.
+    """
     holders = Counter(addresses(ContactList("amber", 0, 0, 900)))
     kinds = {
         name: {count for address, count in holders.items() if address.startswith(name)}
@@ -34,7 +36,7 @@ def test_addresses_are_shared_below_at_and_above_the_limit():
 
 
 def test_a_later_list_brings_the_same_people_again():
-    """First addresses are those that are known already; second ones are new."""
+    """A later list repeats known first addresses and brings new second ones."""
     first = set(addresses(ContactList("amber", 0, 0, 300)))
     later = set(addresses(ContactList("amber", 1, 100, 300)))
     assert first & later

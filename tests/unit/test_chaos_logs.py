@@ -34,7 +34,9 @@ FINE = '{"level": "info", "event": "worker.started", "worker": "worker.1.17"}\n'
     ],
 )
 def test_a_bad_line_is_found(tmp_path: Path, line: str, check: str):
-    """An address, a line too long, an error that nobody expected: each with its file and line."""
+    """An address, a line that is too long and an unexpected error are each reported with file and
+    line.
+    """
     (tmp_path / "group-1.001.log").write_text(FINE + line + FINE)
     found = list(read_logs(tmp_path))
     assert [violation.check for violation in found] == [check]
@@ -51,8 +53,8 @@ def test_a_bad_line_is_found(tmp_path: Path, line: str, check: str):
     ],
 )
 def test_a_bad_line_of_the_web_process_is_found(tmp_path: Path, line: str, check: str):
-    """A fault, an event or a key that is not declared, and what is no event at all; the same in
-    the log of the producers, which share one process.
+    """An HTTP error, an undeclared event or key, and a line without an event are found. The same
+    holds for the log of the producers, which share one process.
     """
     fine = '{"event": "request.answered", "http_status": 200}\n'
     for log in ("web.001.log", PRODUCERS_LOG):
@@ -62,13 +64,15 @@ def test_a_bad_line_of_the_web_process_is_found(tmp_path: Path, line: str, check
 
 
 def test_good_lines_violate_nothing(tmp_path: Path):
-    """What a worker usually writes is no violation."""
+    """The usual lines of a worker are no violation."""
     (tmp_path / "group-1.001.log").write_text(FINE * 3)
     assert list(read_logs(tmp_path)) == []
 
 
 def test_an_outage_logged_twice_is_found(tmp_path: Path):
-    """One process must not log an outage twice within a second; two processes may."""
+    """A process that logs an outage twice within a second violates the check; two
+    processes do not.
+    """
     lines = [
         json.dumps({"event": event, "worker": worker, "timestamp": f"2026-01-01T00:00:{second}Z"})
         for event, worker, second in (
@@ -85,7 +89,7 @@ def test_an_outage_logged_twice_is_found(tmp_path: Path):
 
 
 def test_an_outage_logged_twice_by_producers_is_found(tmp_path: Path):
-    """They share one process, whose lines name none."""
+    """Producers share one process, whose lines have no process name."""
     (tmp_path / PRODUCERS_LOG).write_text(
         "".join(
             f'{{"event": "queue.unreachable", "timestamp": "2026-01-01T00:00:{second}Z"}}\n'
@@ -97,7 +101,9 @@ def test_an_outage_logged_twice_by_producers_is_found(tmp_path: Path):
 
 
 def test_a_group_that_ends_by_itself_is_found():
-    """One that had worked and ended undisturbed; not one that was ended, or that never started."""
+    """A group that worked and then ended undisturbed is a violation. A group that was ended, or
+    never started, is not.
+    """
     log = Path("group-1.001.log")
     ended = [
         GroupExit(log, 1, was_injected=False, worker_ids=(17,)),
@@ -108,7 +114,7 @@ def test_a_group_that_ends_by_itself_is_found():
 
 
 def test_a_late_recovery_is_found():
-    """What took longer than the goal, or never came; and nothing else."""
+    """Only recoveries that took longer than the goal, or never came, are violations."""
     recoveries = [
         Recovery(Kind.REDIS_WIPED, GOAL_SECONDS - 1, GOAL_SECONDS + 9, 0.3, 0.1, []),
         Recovery(Kind.REDIS_KILLED, GOAL_SECONDS + 1, GOAL_SECONDS + 1, 0.3, 0.1, ["job 7"]),

@@ -1,4 +1,4 @@
-"""The faults of `make chaos` are the same for the same seed, and have every kind."""
+"""The faults of `make chaos` are the same for the same seed, and include every kind."""
 
 import re
 from collections import Counter
@@ -18,34 +18,36 @@ SECONDS = st.integers(min_value=5, max_value=600)
 
 @given(SEEDS, SECONDS)
 def test_the_same_seed_gives_the_same_faults(seed: int, seconds: int):
-    """Faults and traffic depend on the seed and the length, and on nothing else."""
+    """Faults and traffic depend on nothing but the seed and the length."""
     assert draw_faults(seed, seconds) == draw_faults(seed, seconds)
     assert plan_traffic(seed, seconds) == plan_traffic(seed, seconds)
 
 
 def test_another_seed_gives_other_faults():
-    """A second seed shows something that the first one did not."""
+    """Two seeds give different faults and traffic."""
     assert draw_faults(1, 120) != draw_faults(2, 120)
     assert plan_traffic(1, 120) != plan_traffic(2, 120)
 
 
 @given(SEEDS)
 def test_two_minutes_have_every_kind_three_times(seed: int):
-    """Ten runs of two minutes have each kind thirty times."""
+    """In ten runs of two minutes each kind occurs thirty times."""
     kinds = Counter(fault.kind for fault in draw_faults(seed, 120))
     assert kinds == dict.fromkeys(Kind, 3)
 
 
 @given(SEEDS, SECONDS)
 def test_a_run_ends_without_faults(seed: int, seconds: int):
-    """No cause lasts into the last quarter, or the last 15 seconds of a longer run."""
+    """No cause lasts into the last quarter of a run, or into the last 15 seconds of
+    a longer run.
+    """
     for fault in draw_faults(seed, seconds):
         assert 0 < fault.at <= fault.at + fault.duration <= seconds - min(15, seconds / 4)
 
 
 @given(SEEDS, SECONDS)
 def test_what_befalls_the_same_thing_does_not_overlap(seed: int, seconds: int):
-    """A server that is away is not taken away again; each lane's faults come one by one."""
+    """Faults of one group never overlap: a server that is down is not stopped again."""
     faults = draw_faults(seed, seconds)
     for lane in FAULT_GROUPS:
         for before, after in pairwise(fault for fault in faults if fault.kind in lane):
@@ -54,7 +56,9 @@ def test_what_befalls_the_same_thing_does_not_overlap(seed: int, seconds: int):
 
 @given(SEEDS)
 def test_the_faults_are_spread_out(seed: int):
-    """In two minutes no half of one is without a new fault, and some overlap."""
+    """In two minutes, no period of thirty seconds is without a new fault, and some
+    faults overlap.
+    """
     faults = draw_faults(seed, 120)
     assert all(after.at - before.at < 30 for before, after in pairwise(faults))
     assert any(before.at + before.duration > after.at for before, after in pairwise(faults))
@@ -62,7 +66,7 @@ def test_the_faults_are_spread_out(seed: int):
 
 @given(SEEDS, st.integers(min_value=5, max_value=39))
 def test_a_short_run_has_as_many_kinds_as_fit(seed: int, seconds: int):
-    """No kind comes twice before each that fits has come once, and the quick ones always come."""
+    """Each kind that fits occurs once before any occurs twice, and the quick kinds always occur."""
     kinds = Counter(fault.kind for fault in draw_faults(seed, seconds))
     assert set(kinds.values()) == {1}
     assert kinds.keys() & set(FAULT_GROUPS[0])
@@ -70,17 +74,17 @@ def test_a_short_run_has_as_many_kinds_as_fit(seed: int, seconds: int):
 
 @given(SEEDS)
 def test_apart_there_is_one_fault_of_each_kind(seed: int):
-    """However short the run: each fault is measured by itself."""
+    """A one-by-one run has one fault of each kind, however short it is."""
     kinds = Counter(fault.kind for fault in plan_faults(Plan(seed, 5, is_one_by_one=True)))
     assert kinds == dict.fromkeys(Kind, 1)
 
 
 def test_every_kind_stands_in_one_lane():
-    """A kind without a lane would never come."""
+    """Every kind belongs to exactly one group; a kind without a group would never occur."""
     assert sorted(kind for lane in FAULT_GROUPS for kind in lane) == sorted(Kind)
 
 
 def test_every_kind_is_documented():
-    """`docs/chaos.md` says of each kind what is done."""
+    """`docs/chaos.md` describes each kind of fault."""
     documented = re.findall(r"^\|[^|]+\| `(\w+)` \|", DOCUMENT.read_text(), re.MULTILINE)
     assert sorted(documented) == sorted(Kind)

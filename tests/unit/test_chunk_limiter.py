@@ -1,4 +1,4 @@
-"""How many chunks a process lets into Postgres at a time."""
+"""The number of chunks that a process runs in Postgres at a time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ NO_TIMEOUT_SECONDS = 3600.0
 
 
 class ConcurrencyProbe:
-    """Counts who is inside, and the most there ever were."""
+    """Counts the chunks inside the limiter, and their peak."""
 
     def __init__(self, limiter: ChunkLimiter) -> None:
         self._door = limiter
@@ -22,7 +22,7 @@ class ConcurrencyProbe:
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
-        """Enter the shared mode, and count how many are inside."""
+        """Enter the shared mode, and count the chunks inside."""
         async with self._door.shared():
             self.now += 1
             self.peak = max(self.peak, self.now)
@@ -40,8 +40,8 @@ class ConcurrencyProbe:
 async def test_no_more_are_inside_than_there_is_room_for(
     limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many come, and however long they wait, no more chunks are at work at a time than
-    there is room for while each of them gets on.
+    """However many chunks wait, no more than the limit run at a time as long as
+    each one finishes.
     """
     monkeypatch.setattr(chunk_limiter, "SLOT_SECONDS", NO_TIMEOUT_SECONDS)
     inside = ConcurrencyProbe(ChunkLimiter(limit))
@@ -51,14 +51,14 @@ async def test_no_more_are_inside_than_there_is_room_for(
 
 
 async def test_one_that_does_not_get_on_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside a chunk that stays inside, the others go on one at a time, as if it were not there;
-    and when it has left there is room for one as before.
+    """While one chunk is stuck, the others run one at a time as if it were absent. After it has
+    left, the limit holds as before.
     """
     monkeypatch.setattr(chunk_limiter, "SLOT_SECONDS", 0.01)
     inside = ConcurrencyProbe(ChunkLimiter(1))
     async with asyncio.timeout(60):
         async with inside.shared():
-            # It has to give up its room before those behind it, who are quick, give up theirs.
+            # It must exceed its slot time before the quick chunks behind it do.
             await inside.pass_through()
             monkeypatch.setattr(chunk_limiter, "SLOT_SECONDS", NO_TIMEOUT_SECONDS)
             await asyncio.gather(*(inside.pass_through() for _ in range(20)))
@@ -69,8 +69,8 @@ async def test_one_that_does_not_get_on_is_not_waited_for(monkeypatch: pytest.Mo
 
 
 async def test_who_is_to_be_alone_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chunk that is to be alone comes in when nobody is inside, those who do not get on included,
-    and nobody comes in before it has left.
+    """An exclusive chunk enters only when no other chunk is inside, stuck ones included. None
+    enters before it has left.
     """
     monkeypatch.setattr(chunk_limiter, "SLOT_SECONDS", 0.001)
     limiter = ChunkLimiter(2)
@@ -94,7 +94,7 @@ async def test_who_is_to_be_alone_is_alone(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_who_stops_waiting_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chunk that is cancelled while it waits, or inside, leaves as much room as there was."""
+    """A chunk that is cancelled while waiting or running frees its slot."""
     monkeypatch.setattr(chunk_limiter, "SLOT_SECONDS", NO_TIMEOUT_SECONDS)
     inside = ConcurrencyProbe(ChunkLimiter(1))
 

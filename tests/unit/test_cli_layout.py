@@ -1,4 +1,4 @@
-"""Tables and sentences fit the terminal, and nothing in them is cut."""
+"""Tables and sentences fit the terminal without being cut."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -32,7 +32,7 @@ def without_blanks(text: str) -> list[str]:
 
 @given(TEXTS, WIDTHS)
 def test_a_sentence_is_within_the_width_and_whole(text: str, width: int) -> None:
-    """Words stay in their order, and are broken only where they are longer than a line."""
+    """Words stay in order, and only words longer than a line are broken."""
     lines = wrap_text(text, width)
     assert all(cell_len(line) <= width for line in lines)
     assert "".join("".join(lines).split()) == "".join(text.split())
@@ -42,15 +42,15 @@ def test_a_sentence_is_within_the_width_and_whole(text: str, width: int) -> None
 
 @given(TEXTS, WIDTHS)
 def test_a_command_is_never_broken(text: str, width: int) -> None:
-    """It can be copied, even where it is longer than a line."""
+    """A command can be copied even if it is longer than a line."""
     command = f"`sluice {text.strip()}`"
     assert any(command in line for line in wrap_text(f"Try {command} now.", width, commands=True))
 
 
 @given(TABLES, WIDTHS)
 def test_a_table_is_within_the_width_and_whole(given_: tuple, width: int) -> None:
-    """Every cell is there, in its column or below its row, but for columns that may be spared; an
-    address that fits into a line is in one.
+    """Every cell appears in its column or below its row, except in columns that may be dropped. An
+    address that fits on one line is not broken.
     """
     columns, rows = given_
     laid = table(columns, rows, width)
@@ -71,7 +71,7 @@ def test_a_table_is_within_the_width_and_whole(given_: tuple, width: int) -> Non
 
 @given(TABLES)
 def test_without_a_terminal_each_row_is_a_line(given_: tuple) -> None:
-    """For grep and files nothing is broken, moved or spared."""
+    """Output for grep and files has one line per row; nothing is broken, moved or dropped."""
     columns, rows = given_
     laid = table(columns, rows, UNLIMITED_WIDTH)
     assert (len(laid.lines), laid.omitted) == (len(rows), [])
@@ -81,7 +81,7 @@ def test_without_a_terminal_each_row_is_a_line(given_: tuple) -> None:
 def test_a_name_and_its_value_are_within_the_width(
     name: str, text: str, names: int, width: int
 ) -> None:
-    """However long either is."""
+    """Names and values of any length stay within the width."""
     name = name[: width // 2 // 2]
     lines = pair(name, text, max(names, cell_len(name)), width)
     assert all(cell_len(line) <= width for line in lines)
@@ -100,6 +100,6 @@ def test_a_name_and_its_value_are_within_the_width(
     ],
 )
 def test_an_age_is_told_to_the_unit_that_matters(past: timedelta, told: str) -> None:
-    """And of what is long past, the day."""
+    """An age is rounded to its largest unit; for distant times the date is shown."""
     now = datetime(2030, 1, 1, tzinfo=UTC)
     assert format_age(now - past, now).text == told

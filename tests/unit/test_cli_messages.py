@@ -1,4 +1,4 @@
-"""What the command line says about a job that does not move, and about an address."""
+"""What the command line says about a job without progress, and about an address."""
 
 from datetime import UTC, datetime
 
@@ -25,7 +25,7 @@ def moved(done=0, *, state=JobState.RUNNING, is_held=False):
 
 
 def test_silence_is_explained_once_and_only_after_a_while():
-    """A job that no worker takes is told so after the quiet time, and not again."""
+    """A job that no worker takes is reported once, after the quiet time."""
     quiet = StallDetector(7, 0.0)
     assert quiet.advice(moved(), 0.0) is None
     assert quiet.advice(moved(), STALLED_AFTER_SECONDS - 0.1) is None
@@ -36,21 +36,21 @@ def test_silence_is_explained_once_and_only_after_a_while():
 
 
 def test_progress_starts_the_quiet_time_anew():
-    """As long as something moves nothing is said."""
+    """While the job makes progress, nothing is printed."""
     quiet = StallDetector(7, 0.0)
     for second in range(60):
         assert quiet.advice(moved(done=second), float(second)) is None
 
 
 def test_a_paused_job_is_said_at_once():
-    """Nobody has to wait ten seconds to hear that the job is paused."""
+    """A paused job is reported immediately, without waiting for the quiet time."""
     advice = StallDetector(7, 0.0).advice(moved(state=JobState.PAUSED), 0.0)
     assert advice is not None
     assert "sluice resume 7" in advice
 
 
 def address(status, source=None):
-    """Return an address with this status, propagated from `source` if that is given."""
+    """Return an address with this status, propagated from `source` if there is one."""
     return CurrentAddress(
         id=1,
         address="a@x.example",
@@ -66,7 +66,9 @@ def address(status, source=None):
 
 @pytest.mark.parametrize("status", Status)
 def test_every_status_is_explained(status):
-    """The first sentence says whether broadcasts come, the others what a bulk opt-in would do."""
+    """The first sentence says whether broadcasts are sent; the others say what a bulk opt-in would
+    do.
+    """
     sentences = list(explain_status(address(status)))
     assert sentences[0].startswith(
         "It may get broadcasts" if status in MARKETABLE else "It gets no broadcasts"
@@ -76,7 +78,7 @@ def test_every_status_is_explained(status):
 
 
 def test_an_opt_out_that_spread_names_where_it_came_from():
-    """Nobody has to guess why an address is opted out that was never asked about."""
+    """A propagated opt-out names the address that it was propagated from."""
     first = next(explain_status(address(Status.ADMIN, "b@x.example")))
     assert "b@x.example was opted out" in first
 
@@ -129,11 +131,11 @@ def result(**changes):
     ],
 )
 def test_a_decision_is_told_in_a_sentence(changes, says):
-    """From what to what, or why not, and where it came from."""
+    """A result states the change or the reason against it, and where it came from."""
     assert describe_result(result(**changes)) == says
 
 
 @given(st.text())
 def test_nothing_in_the_data_reaches_the_terminal_as_a_command(text):
-    """Control characters, escape sequences and the like are shown and not obeyed."""
+    """Control characters and escape sequences are shown, not executed."""
     assert all(character.isprintable() or character == "\n" for character in to_printable(text))

@@ -1,4 +1,4 @@
-"""What is refused at the command line's door, before any server is asked."""
+"""Input that the command line rejects before it connects to any server."""
 
 import json
 
@@ -13,7 +13,7 @@ from tests.kit.commands import run_sluice as sluice
 
 @pytest.fixture(autouse=True)
 def no_server(monkeypatch, tmp_path):
-    """No URL leads anywhere, and the embedded servers would start in an empty folder."""
+    """Settings whose URLs lead nowhere; embedded servers would start in an empty folder."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/nothing")
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
     monkeypatch.chdir(tmp_path)
@@ -53,7 +53,7 @@ def no_server(monkeypatch, tmp_path):
     ],
 )
 def test_wrong_input_is_said_and_exits_with_2(tmp_path, arguments, says):
-    """Each mistake is named on standard error, with status 2 and nothing on standard output."""
+    """Each error is named on standard error, with status 2 and nothing on standard output."""
     (tmp_path / "cp1252.json").write_text('{\n"attested_by": "Jörg"}', encoding="cp1252")
     (tmp_path / "twice.json").write_text('{"source": "event", "source": "verbal"}')
     (tmp_path / "broken.json").write_text('{"source": ')
@@ -66,7 +66,7 @@ def test_wrong_input_is_said_and_exits_with_2(tmp_path, arguments, says):
 
 
 def test_with_json_an_error_is_json(tmp_path):
-    """A program that asked for JSON gets its errors so, on standard error."""
+    """With `--json`, errors are JSON on standard error."""
     result = sluice("submit", "opt-out", "--json")
     assert result.exit_code == 2
     error = json.loads(result.stderr)["error"]
@@ -76,7 +76,9 @@ def test_with_json_an_error_is_json(tmp_path):
 
 @pytest.mark.parametrize("url", ["DATABASE_URL", "REDIS_URL"])
 def test_one_url_without_the_other_is_refused(monkeypatch, url):
-    """Half of the settings would mean one server of one's own and an embedded other: refused."""
+    """Setting only one of the two URLs is rejected: it would mix the user's own server with an
+    embedded one.
+    """
     monkeypatch.delenv(url)
     result = sluice("jobs")
     assert result.exit_code == 1
@@ -84,21 +86,21 @@ def test_one_url_without_the_other_is_refused(monkeypatch, url):
 
 
 def test_an_unreachable_postgres_is_said_and_exits_with_1():
-    """The error names the server, and not a password."""
+    """The error names the server but no password."""
     result = sluice("jobs")
     assert result.exit_code == 1
     assert "Postgres at 127.0.0.1:1 cannot be used" in result.stderr
 
 
 def test_an_unreachable_redis_is_said_before_anything_is_stored():
-    """A command that rings refuses to begin when nobody can hear it."""
+    """A command that enqueues messages fails before it stores anything if Redis is unreachable."""
     result = sluice("submit", "opt-out", "--all")
     assert result.exit_code == 1
     assert "Redis cannot be used" in result.stderr
 
 
 def test_every_action_over_contacts_has_a_command_with_its_parameters():
-    """The registry is what the commands are made of: parameters and evidence become options."""
+    """The registry of actions defines the commands: parameters and evidence become options."""
     for action in all_actions().values():
         if action.creates_contacts:
             continue
@@ -111,14 +113,14 @@ def test_every_action_over_contacts_has_a_command_with_its_parameters():
 
 @pytest.mark.parametrize("pair", ["Mail", "=email1", "Mail=", "="])
 def test_a_mapping_needs_a_header_and_a_meaning(pair):
-    """Half of a mapping is refused, with how one is written."""
+    """Half of a mapping is rejected with a description of the syntax."""
     result = sluice("import", "list.csv", "--permission", "--map", pair)
     assert result.exit_code == 2
     assert "is not HEADER=MEANING" in result.stderr
 
 
 def test_a_header_may_have_equals_signs_and_one_meaning():
-    """The last equals sign separates; a header that is mapped twice is refused."""
+    """The last equals sign separates; mapping a header twice is rejected."""
     assert parse_mapping(["a=b=email1", "Mail=email2"]) == {"a=b": "email1", "Mail": "email2"}
     with pytest.raises(InvalidRequest, match="twice"):
         parse_mapping(["Mail=email1", "Mail=email2"])

@@ -1,4 +1,4 @@
-"""Who a request comes from, and how often a peer may be wrong."""
+"""The peer of a request, and how many failed authentications it may have."""
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from web.peers import MAX_PEERS, FailedAuthLimiter, get_peer
 
 
 def scope(*forwarded: str, client: tuple[str, int] | None = ("10.0.0.1", 5)):
-    """A request of that client, with these headers X-Forwarded-For."""
+    """Return the scope of a request from this client with these X-Forwarded-For headers."""
     headers = [(b"x-forwarded-for", text.encode("latin-1", "replace")) for text in forwarded]
     return {"type": "http", "client": client, "headers": headers}
 
@@ -34,13 +34,13 @@ def scope(*forwarded: str, client: tuple[str, int] | None = ("10.0.0.1", 5)):
     ],
 )
 def test_the_peer_is_what_a_trusted_proxy_says_and_nothing_else(request_, proxies, peer) -> None:
-    """The caller's own part of the header does not matter."""
+    """The part of the header that the client wrote itself does not matter."""
     assert get_peer(request_, proxies) == peer
 
 
 @given(made_up=st.text(max_size=80), proxies=st.integers(0, 3))
 def test_what_a_caller_writes_before_its_address_changes_nothing(made_up, proxies) -> None:
-    """Whatever it is; nor does anything raise."""
+    """No text that the client puts before its address changes the peer or raises an error."""
     true = ["1.2.3.4", "5.6.7.8", "9.9.9.9"][:proxies]
     expected = "1.2.3.4" if proxies else "10.0.0.1"
     assert get_peer(scope(",".join([made_up, *true])), proxies) == expected
@@ -48,7 +48,7 @@ def test_what_a_caller_writes_before_its_address_changes_nothing(made_up, proxie
 
 
 def test_a_dyno_has_a_router_before_it() -> None:
-    """Unless it is said otherwise."""
+    """On a dyno one proxy is trusted unless a setting says otherwise."""
     assert Settings().proxy_count == 0
     assert Settings(dyno="web.1").proxy_count == 1
     assert Settings(dyno="web.1", trusted_proxies=0).proxy_count == 0
@@ -57,7 +57,7 @@ def test_a_dyno_has_a_router_before_it() -> None:
 
 @given(per_minute=st.integers(1, 100), pauses=st.lists(st.floats(0, 30), max_size=60))
 def test_no_more_wrong_ones_are_looked_up_than_that(per_minute, pauses) -> None:
-    """At whatever moments they come; another peer is not touched by it."""
+    """Failed keys are looked up at most at the configured rate, and other peers are not limited."""
     clock = Clock()
     wrong = FailedAuthLimiter(per_minute, clock)
     looked_up = 0
@@ -71,7 +71,7 @@ def test_no_more_wrong_ones_are_looked_up_than_that(per_minute, pauses) -> None:
 
 
 def test_no_more_peers_are_kept_than_that() -> None:
-    """The ones that were wrong longest ago are forgotten."""
+    """At most `MAX_PEERS` peers are kept; the least recently failed ones are dropped."""
     wrong = FailedAuthLimiter(1, Clock())
     for number in range(MAX_PEERS + 5):
         wrong.record_failure(str(number))

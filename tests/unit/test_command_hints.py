@@ -1,4 +1,4 @@
-"""A command that is suggested works as printed."""
+"""A suggested command works as printed."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from runtime.program import expand_program_name, program_name
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project with a virtual environment, in which one stands and which is not on the PATH."""
+    """Create a project with a virtual environment that is not on the PATH, and change into it."""
     folder = tmp_path / "a project"
     scripts = folder / ".venv" / "bin"
     scripts.mkdir(parents=True)
@@ -24,7 +24,7 @@ def project(tmp_path, monkeypatch):
 
 
 def test_it_is_the_path_of_the_script_from_where_one_stands(project, monkeypatch):
-    """Relative below the present folder, else whole and quoted for a shell."""
+    """The path is relative within the current folder, otherwise absolute and quoted for a shell."""
     assert program_name() == ".venv/bin/sluice"
     monkeypatch.chdir(project / ".venv" / "bin")
     assert program_name() == "./sluice"
@@ -35,7 +35,7 @@ def test_it_is_the_path_of_the_script_from_where_one_stands(project, monkeypatch
 
 
 def test_it_is_the_name_where_the_path_leads_to_this_script(project, monkeypatch):
-    """By the folder of the script or by a link to it."""
+    """The name alone is used if the PATH finds this script in its folder or by a link."""
     monkeypatch.setenv("PATH", str(project / ".venv" / "bin"))
     assert program_name() == "sluice"
     links = project / "links"
@@ -46,7 +46,7 @@ def test_it_is_the_name_where_the_path_leads_to_this_script(project, monkeypatch
 
 
 def test_another_installation_on_the_path_is_not_this_one(project, monkeypatch):
-    """It may be of another version, and use other servers."""
+    """A script of another installation is not used: its version and servers may differ."""
     other = project / "other"
     other.mkdir()
     (other / "sluice").write_text("#!/bin/sh\n")
@@ -56,7 +56,7 @@ def test_another_installation_on_the_path_is_not_this_one(project, monkeypatch):
 
 
 def test_where_it_is_not_installed_python_runs_it(project, monkeypatch):
-    """As on a dyno, whose python is on the PATH."""
+    """Without an installed script, `python -m` is used, as on a dyno with python on the PATH."""
     scripts = project / ".venv" / "bin"
     (scripts / "sluice").unlink()
     assert program_name() == ".venv/bin/python -m cli"
@@ -65,7 +65,7 @@ def test_where_it_is_not_installed_python_runs_it(project, monkeypatch):
 
 
 def test_commands_in_a_text_begin_as_they_are_called(project):
-    """Commands in backticks do, and nothing else."""
+    """Only commands in backticks get the prefix."""
     assert project
     text = "Job 1 of sluice: `sluice job 1`, `sluice`, `sluices`, `PATH`."
     shown = "Job 1 of sluice: `.venv/bin/sluice job 1`, `.venv/bin/sluice`, `sluices`, `PATH`."
@@ -74,6 +74,6 @@ def test_commands_in_a_text_begin_as_they_are_called(project):
 
 
 def test_the_program_that_runs_these_tests_is_found():
-    """What is printed here can be run."""
+    """The command that would be printed in this environment can be run."""
     words = program_name().split()
     assert Path(words[0]).exists() or words[0] in {"sluice", "python", "python3"}

@@ -1,4 +1,4 @@
-"""The hooks that `make hooks` installs refuse what the project does not want in its history."""
+"""The hooks that `make hooks` installs reject commits that break the project's rules."""
 
 import os
 import re
@@ -33,7 +33,9 @@ find_faults = runpy.run_path(str(ROOT / ".ci" / "check_subject.py"))["find_fault
     ],
 )
 def test_a_subject_is_short_and_written_as_a_title(message: str, faults: int) -> None:
-    """At most 72 characters, a capital letter, no period; the body is free."""
+    """A subject has at most 72 characters, starts with a capital letter and ends
+    without a period.
+    """
     assert len(find_faults(message)) == faults
 
 
@@ -48,7 +50,7 @@ def test_hooks_come_from_no_other_repository() -> None:
 
 
 def run(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command without this machine's git configuration; caches are in the folder too."""
+    """Run a command without this machine's git configuration; keep caches in the folder."""
     unwanted = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
     environment = {name: value for name, value in os.environ.items() if name not in unwanted} | {
         "GIT_CONFIG_GLOBAL": os.devnull,
@@ -65,7 +67,7 @@ def run(folder: Path, *arguments: str, check: bool = True) -> subprocess.Complet
 
 
 def test_a_commit_with_a_long_subject_is_refused(tmp_path: Path) -> None:
-    """Git, with the hooks installed, takes a short subject and refuses a long one."""
+    """With the hooks installed, git accepts a short subject and rejects a long one."""
     shutil.copy(CONFIG, tmp_path)
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
     (tmp_path / ".venv").symlink_to(sys.prefix)

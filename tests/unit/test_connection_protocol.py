@@ -1,4 +1,4 @@
-"""What the protocol of a connection builds on, and how many requests begin together."""
+"""What the connection protocol relies on, and how many requests start in one turn of the loop."""
 
 import asyncio
 from collections import Counter
@@ -23,13 +23,13 @@ OVERRIDDEN = {
 
 
 def test_what_is_overridden_is_there():
-    """Each method that the protocol overrides is one of the server's."""
+    """Each method that the protocol overrides exists in the server."""
     for name in OVERRIDDEN:
         assert callable(getattr(HttpToolsProtocol, name, None)), name
         assert name in vars(Connection), name
     assert callable(FlowControl.resume_reading)
     assert "resume_reading" in vars(_ReadFlowControl)
-    # The parser calls this method if its protocol has it; the server has none.
+    # The parser calls this method if the protocol has it; the server has none.
     assert {"on_chunk_header"} == {
         name
         for name in vars(Connection)
@@ -38,7 +38,7 @@ def test_what_is_overridden_is_there():
 
 
 def test_the_server_has_what_a_connection_asks_of_it():
-    """Methods that are overridden, and what is read of a request that is under way."""
+    """The server has every method and attribute that the protocol uses."""
     for name in ("_start_asgi_task", "_unsupported_upgrade_warning", "on_response_complete"):
         assert name in vars(HttpToolsProtocol), name
         assert getattr(Connection, name) is not getattr(HttpToolsProtocol, name)
@@ -48,8 +48,8 @@ def test_the_server_has_what_a_connection_asks_of_it():
 
 
 async def test_few_requests_begin_in_a_turn_of_the_event_loop():
-    """However many come together, those under way have their turn between them, and all begin in
-    the order in which they came.
+    """However many requests arrive together, running ones get their turn in between. All requests
+    start in order of arrival.
     """
     loop = asyncio.get_running_loop()
     watch = ConnectionMonitor(ServerState(), loop, ConnectionLimits(15.0, 30.0, 100, None))

@@ -1,4 +1,4 @@
-"""Lists of contact ids in files: whatever their form, the ids in their order, in bounded blocks."""
+"""Files of contact ids give the same ids in order in every format, in bounded blocks."""
 
 import io
 import json
@@ -31,7 +31,7 @@ def in_form(form, ids):
 
 
 def may_be_one_number(ids):
-    """Whether the ids, with nothing but commas between them, may be a number with commas in it."""
+    """Return whether the ids joined by commas could be one number with thousands separators."""
     return len(ids) > 1 and 0 <= ids[0] < 1_000 and all(100 <= id_ < 1_000 for id_ in ids[1:])
 
 
@@ -44,7 +44,7 @@ def may_be_one_number(ids):
     piece=st.integers(1, 200),
 )
 def test_every_form_gives_the_ids_in_their_order(read_at_once, ids, form, header, ending, piece):
-    """However the file falls into pieces."""
+    """Every format gives the ids in order, however the file is split into blocks."""
     read_at_once(piece)
     ending = "\n" if form in {"ndjson", "id"} else ending
     assume(form != "," or not may_be_one_number(ids))
@@ -53,7 +53,7 @@ def test_every_form_gives_the_ids_in_their_order(read_at_once, ids, form, header
 
 @pytest.fixture
 def read_at_once():
-    """Sets how much is read at once, for one example after the other."""
+    """Return a function that sets the block size for one example."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(file_text, "FIRST_BLOCK_BYTES", 64)
         yield lambda size: patch.setattr(file_text, "BLOCK_BYTES", size)
@@ -92,14 +92,14 @@ def read_at_once():
     ],
 )
 def test_a_wrong_line_is_named(monkeypatch, piece, text, line_no, said):
-    """By its number in the file, whichever piece it is in."""
+    """An invalid line is reported by its number, in whichever block it is."""
     monkeypatch.setattr(file_text, "BLOCK_BYTES", piece)
     with pytest.raises(InvalidRequest, match=rf"^Line {line_no} of the contacts: .*{said}"):
         ids_in(text.encode("latin-1"))
 
 
 def test_a_line_without_end_is_refused(monkeypatch):
-    """What is no list of ids does not fill the memory."""
+    """An endless line is rejected before it fills the memory."""
     monkeypatch.setattr(contact_id_files, "_LONGEST_LINE", 100)
     monkeypatch.setattr(file_text, "FIRST_BLOCK_BYTES", 10)
     monkeypatch.setattr(file_text, "BLOCK_BYTES", 10)
@@ -122,16 +122,18 @@ def test_a_line_without_end_is_refused(monkeypatch):
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_files_of_other_dialects(text, ids, encoding):
-    """A column among others, other delimiters, line ends and encodings name the same contacts."""
+    """Files with extra columns and other delimiters, line ends or encodings give
+    the same contacts.
+    """
     assert ids_in(text.encode(encoding)) == ids
 
 
 def test_columns_next_to_the_ids_are_ignored():
-    """Bytes of another encoding in another column cost nothing."""
+    """Invalid bytes in another column do not matter."""
     assert ids_in("id,name\n7,J\xf6rg\n".encode("latin-1")) == [7]
 
 
 def test_two_columns_of_ids_are_refused():
-    """It is not guessed which of them is the contacts'."""
+    """Of two id columns, neither is chosen by guessing."""
     with pytest.raises(InvalidRequest, match="more than one column of ids: Id, External Id"):
         ids_in(b"Id,External Id\n1,2\n")

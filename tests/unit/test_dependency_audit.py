@@ -1,4 +1,4 @@
-"""CI fails for a package with a known advisory, and not because it could not ask."""
+"""CI fails for a package with a known advisory, but not if the advisory service is unreachable."""
 
 import runpy
 from pathlib import Path
@@ -23,12 +23,12 @@ UNKNOWN = {"name": "unknown", "skip_reason": "it is not there"}
     ],
 )
 def test_what_is_found_decides(capsys, packages, status, said):
-    """An advisory fails; what could not be asked about is said."""
+    """An advisory fails the check; packages that could not be looked up are listed."""
     assert tell({"dependencies": packages}) == status
     assert said in capsys.readouterr().out
 
 
 def test_without_an_answer_it_is_skipped_with_a_word(capsys):
-    """As on a machine without a network."""
+    """Without network access the check is skipped with a message."""
     assert tell({}) == 0
     assert "cannot be reached from here" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What only a machine without servers of its own needs is in no production lock file."""
+"""Packages for machines without their own servers are in no production lock file."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-# Hides all that is blocked.
+# Hides all blocked packages.
 _BLOCKED = """
 import importlib, os, pkgutil, sys
 
@@ -25,7 +25,7 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 """
-# Imports all of the production rooms.
+# Imports every production room.
 _WALK = """
 left_out = set(sys.argv[2].split(","))
 # The workers' program has them when it is imported; nothing is connected to.
@@ -41,7 +41,7 @@ for room in ("schemas", "actions", "db", "runtime", "engine", "workers", "produc
 for name in given:
     del os.environ[name]
 """
-# Says what a command without servers answers.
+# Prints the error of a command that needs servers.
 _RUN = """
 import importlib.util
 found = importlib.util.find_spec
@@ -66,13 +66,15 @@ NEEDS_THE_EXTRA = {
 
 
 def locked(name: str) -> set[str]:
-    """The packages of a lock file."""
+    """Return the packages of a lock file."""
     text = (ROOT / name).read_text(encoding="utf-8")
     return set(re.findall(r"^([a-z0-9._-]+)==", text, re.MULTILINE))
 
 
 def without_the_rest(*arguments: str, first: str = "") -> subprocess.CompletedProcess[str]:
-    """`sluice` where nothing but the production lock file is installed; `first` runs before it."""
+    """Return a function that runs `sluice` with only the production lock file installed; `first`
+    runs before it.
+    """
     production = locked("requirements.lock") | {"sluice", "pip", "setuptools"}
     blocked = {
         module
@@ -96,7 +98,9 @@ def without_the_rest(*arguments: str, first: str = "") -> subprocess.CompletedPr
 
 
 def test_the_production_lock_has_none_of_the_extra():
-    """Nor what only the extra needs; the lock of development has all of it."""
+    """The production lock has none of the extra's packages or dependencies; the development lock
+    has all.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extra = {re.split("[>=<[]", each)[0] for each in project["optional-dependencies"]["embedded"]}
     further = {"fasteners", "platformdirs", "valkey"}
@@ -107,7 +111,7 @@ def test_the_production_lock_has_none_of_the_extra():
 
 
 def test_lock_files_have_hashes_and_no_addresses():
-    """Where packages come from is each machine's own business; what they are is not."""
+    """Lock files contain hashes but no index URLs: each machine chooses its own index."""
     for name in ("requirements.lock", "requirements-dev.lock"):
         text = (ROOT / name).read_text(encoding="utf-8")
         assert "://" not in text
@@ -115,7 +119,7 @@ def test_lock_files_have_hashes_and_no_addresses():
 
 
 def test_all_of_production_can_be_imported_without_it():
-    """And a command that would start servers says what to install, in three sentences."""
+    """A command that would start embedded servers says in three sentences what to install."""
     result = without_the_rest("jobs", first=_WALK)
     assert result.returncode == 1, result.stderr
     assert (
@@ -129,7 +133,7 @@ def test_all_of_production_can_be_imported_without_it():
 
 
 def test_what_runs_the_procfile_is_missed_before_anything_starts():
-    """By `sluice up`, whatever servers it would use."""
+    """`sluice up` reports a missing Procfile runner before it starts anything, for any servers."""
     result = without_the_rest("up")
     assert result.returncode == 1, result.stderr
     assert "Not installed: honcho. Nothing was started." in " ".join(result.stderr.split())

@@ -1,4 +1,4 @@
-"""The documents say what the code says, and lead where they point."""
+"""The documents agree with the code, and their links work."""
 
 import re
 from pathlib import Path
@@ -29,25 +29,25 @@ SCHEMA = ROOT / "db" / "migrations" / "versions"
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE_PATH = re.compile(r"`([a-z_.]+/[a-z0-9_./-]+\.(?:py|sql|md|json|toml|lock))`")
-"""A file of the project as pages name it; those with capitals, such as NAME, stand for others."""
+"""A project file as pages name it; names with capitals, such as NAME, are placeholders."""
 
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
 def test_the_tables_match_the_code() -> None:
-    """`docs/transitions.md` is as `python -m tests.kit.documents` writes it."""
+    """`docs/transitions.md` equals the output of `python -m tests.kit.documents`."""
     page = TRANSITIONS.read_text()
     assert page == filled(page)
 
 
 def test_every_table_has_its_place() -> None:
-    """No table was dropped from the page, and each stands there once."""
+    """Every table is on the page exactly once."""
     assert sorted(places(TRANSITIONS.read_text())) == sorted(tables())
 
 
 def test_every_action_can_be_asked() -> None:
-    """An action that needs parameters is in `VARIANTS` of `tests/kit/documents.py`, and the reasons
-    that it gives have a meaning.
+    """Each action with parameters is in `VARIANTS` of `tests/kit/documents.py`, and its reasons
+    have meanings.
     """
     assert set(VARIANTS) <= set(all_actions())
     for action in all_actions().values():
@@ -59,21 +59,21 @@ def test_every_action_can_be_asked() -> None:
 
 @pytest.mark.parametrize("name", sorted(all_actions()))
 def test_the_edges_are_what_is_decided(name: str) -> None:
-    """Each transition of a table is a decision that the action takes."""
+    """Each transition of a table is a decision that the action can return."""
     action = all_actions()[name]
     assert {transition.decision for transition in action.transitions} <= set(decisions(action))
 
 
 @pytest.mark.parametrize("state", [*JobState, "pending", "done", "split"])
 def test_every_state_is_explained(state: str) -> None:
-    """Each state of a job and of a chunk stands on the page with what it means."""
+    """The page explains each state of a job and of a chunk."""
     assert re.search(
         rf"^(- |\| )(`\w+`(, | and ))*`{state}`", TRANSITIONS.read_text(), re.MULTILINE
     )
 
 
 def test_the_runbook_says_what_each_fault_looks_like() -> None:
-    """Each kind of fault is in the table with its log events, and each event is declared."""
+    """The table lists each kind of fault with its log events, and each event is declared."""
     runbook = (DOCS / "runbook.md").read_text()
     table = runbook.partition("At a glance")[2].partition("### ")[0]
     assert [kind for kind in Kind if f"`{kind}`" not in table] == []
@@ -83,19 +83,19 @@ def test_the_runbook_says_what_each_fault_looks_like() -> None:
 
 
 def test_the_runbook_knows_every_event() -> None:
-    """An operator who sees a line can look it up."""
+    """The runbook explains every log event."""
     runbook = (DOCS / "runbook.md").read_text()
     assert [name for name in EVENTS if f"`{name}`" not in runbook] == []
 
 
 def test_the_runbook_knows_every_check() -> None:
-    """An operator who sees a violation can look up what it means."""
+    """The runbook explains every check, so that an operator can look up a violation."""
     runbook = (DOCS / "runbook.md").read_text()
     assert [each.name for each in INVARIANTS if f"| `{each.name}` |" not in runbook] == []
 
 
 def test_the_storage_contract_is_complete() -> None:
-    """`docs/storage.md` names every table, view and column that the migrations make."""
+    """`docs/storage.md` names every table, view and column that the migrations create."""
     contract = (DOCS / "storage.md").read_text()
     schema = "".join(path.read_text() for path in sorted(SCHEMA.glob("*.sql")))
     missing = []
@@ -112,7 +112,7 @@ def test_the_storage_contract_is_complete() -> None:
 
 
 def test_every_setting_has_its_sentence() -> None:
-    """`.env.example`, to which the documents point, explains each setting."""
+    """`.env.example`, to which the documents refer, explains each setting."""
     example = (ROOT / ".env.example").read_text()
     for name in Settings.model_fields:
         assert re.search(rf"^# .+\n{name.upper()}=", example, re.MULTILINE), name
@@ -120,7 +120,7 @@ def test_every_setting_has_its_sentence() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page: Path) -> None:
-    """Each link within the project names a file that exists, and a heading that it has."""
+    """Each link within the project leads to an existing file and heading."""
     for target in _LINK.findall(page.read_text(encoding="utf-8")):
         if "://" in target:
             continue
@@ -133,7 +133,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_files_that_pages_name_exist(page: Path) -> None:
-    """A guide leads to files that are there."""
+    """Files named on the pages exist."""
     made_by_reader = {"actions/mark_unengaged.py"}
     named = set(_CODE_PATH.findall(page.read_text(encoding="utf-8"))) - made_by_reader
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
@@ -145,7 +145,7 @@ def _anchors(text: str) -> set[str]:
 
 
 def test_decisions_are_numbered_one_by_one() -> None:
-    """Each decision has its number once, and its page begins with it."""
+    """Each decision number is used once, and its page begins with it."""
     pages = sorted((DOCS / "decisions").glob("*.md"))
     assert [page.name[:4] for page in pages] == [f"{n:04}" for n in range(1, len(pages) + 1)]
     for page in pages:

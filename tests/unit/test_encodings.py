@@ -1,4 +1,4 @@
-"""No text is read or written as whatever the locale of a terminal says."""
+"""Text is read and written with an explicit encoding, whatever the terminal's locale."""
 
 import ast
 import tomllib
@@ -20,7 +20,7 @@ PROCESSES = {"run", "Popen", "check_output"}
 
 
 def without_encoding(source: str) -> Iterator[int]:
-    """The lines of calls that read or write text and do not say in which encoding."""
+    """Return the lines of calls that read or write text without an encoding."""
     for call in ast.walk(ast.parse(source)):
         if isinstance(call, ast.Call) and _is_text(call):
             named = {word.arg for word in call.keywords}
@@ -43,7 +43,9 @@ def _is_text(call: ast.Call) -> bool:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_each_file_says_how_its_text_is_encoded(path: Path) -> None:
-    """Whatever reads or writes text names its encoding, the library that reads SQL among them."""
+    """Every call that reads or writes text names its encoding, including the library that reads
+    SQL.
+    """
     assert list(without_encoding(path.read_text(encoding="utf-8"))) == []
 
 
@@ -66,5 +68,5 @@ def test_each_file_says_how_its_text_is_encoded(path: Path) -> None:
     ],
 )
 def test_a_call_without_encoding_is_noticed(source: str, found: int) -> None:
-    """The check above can fail."""
+    """The check finds a call without an encoding."""
     assert len(list(without_encoding(source))) == found

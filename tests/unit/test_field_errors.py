@@ -1,4 +1,4 @@
-"""Mistakes are told in sentences of our own, wherever pydantic finds them."""
+"""Validation errors are sentences of our own, wherever pydantic finds them."""
 
 import json
 from collections.abc import Callable
@@ -33,7 +33,7 @@ CONTEXT: dict[str, Any] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_mistake_has_a_sentence_of_ours(kind: str) -> None:
-    """All that pydantic can find, known to us or not, is told without a word of pydantic's."""
+    """Every pydantic error type, known or unknown, is reported without pydantic's own text."""
     mistake = {"type": kind, "loc": ("a",), "msg": "Input should be odd", "ctx": CONTEXT}
     for value in ({}, "x", 17):
         told = describe_error({**mistake, "input": value})
@@ -43,14 +43,16 @@ def test_every_kind_of_mistake_has_a_sentence_of_ours(kind: str) -> None:
 
 
 def test_a_kind_that_is_new_or_lacks_its_context_is_told_all_the_same() -> None:
-    """What a later pydantic says does not come through."""
+    """An error type that a later pydantic adds, or one without context, is still reported in our
+    words.
+    """
     for kind in ("of_the_future", "greater_than", "value_error"):
         told = describe_error({"type": kind, "loc": (), "msg": "Input should be so", "input": []})
         assert told == "This value is not accepted."
 
 
 class Odd(BaseModel):
-    """What the models of the project have, and actions of others may have."""
+    """A model with fields that models of the project or of other actions may have."""
 
     several: Annotated[list[int], Field(min_length=1, max_length=2)]
     word: Annotated[str, Field(min_length=2, max_length=5, pattern="^[a-z]+$")]
@@ -76,7 +78,7 @@ class Odd(BaseModel):
     ],
 )
 def test_a_sentence_says_what_to_give(given_: dict[str, Any], told: str) -> None:
-    """With the limit as people write it, and the value that was given."""
+    """The sentence states the limit in readable form, and the given value."""
     valid = {"several": [1], "word": "abc", "number": 2}
     (name,) = given_ or {"word": None}
     whole = {**{key: value for key, value in valid.items() if key != name}, **given_}
@@ -100,13 +102,13 @@ def test_a_sentence_says_what_to_give(given_: dict[str, Any], told: str) -> None
     ],
 )
 def test_a_place_is_named_as_people_count(path: str, told: str) -> None:
-    """Lists are counted from the first."""
+    """List positions are counted from 1."""
     assert describe_path(path) == told
 
 
 @given(st.text(max_size=20))
 def test_a_sentence_ends_with_one_stop(text: str) -> None:
-    """However it was raised."""
+    """Every sentence ends with exactly one period, however it was raised."""
     told = to_sentence(text)
     assert told[-1] in ".?!"
     assert not told.endswith("..")
@@ -122,14 +124,14 @@ MODELS: tuple[type[BaseModel], ...] = (JobCreate, OptOutRequest, ApplyRequest)
 
 
 def likely(model: type[BaseModel]) -> st.SearchStrategy[Any]:
-    """Bodies with the names that the model has, and any values."""
+    """Return a strategy for bodies with the model's field names and any values."""
     names = st.sampled_from([*model.model_fields, *getattr(_selection(), "model_fields", {})])
     inner = st.dictionaries(names, JSON, max_size=4) | JSON
     return st.dictionaries(st.sampled_from([*model.model_fields, "odd"]), inner, max_size=6)
 
 
 def refusal(work: Callable[[], object]) -> SluiceError | None:
-    """What the work raises on purpose."""
+    """Return the error that the callable raises on purpose, if it does."""
     try:
         work()
     except SluiceError as error:
@@ -143,7 +145,7 @@ def _selection() -> type[BaseModel] | None:
 
 @given(st.data(), st.sampled_from(MODELS))
 def test_no_refusal_of_a_body_has_pydantics_words(data: st.DataObject, model: Any) -> None:
-    """Whatever JSON is sent; each mistake keeps its place for programs."""
+    """For any JSON body, errors are in our words and keep their field path for programs."""
     body = data.draw(JSON | likely(model))
     error = refusal(lambda: parse_json(json.dumps(body), model, "The request"))
     assert error is None or find_wording_faults(str(error)) == []
@@ -156,7 +158,7 @@ def test_no_refusal_of_a_body_has_pydantics_words(data: st.DataObject, model: An
 @example([{"address": 1}, {"event_id": ""}])
 @example([{}] * 101)
 def test_no_refusal_of_an_event_has_pydantics_words(given_: Any) -> None:
-    """Nor of what hooks get."""
+    """Errors of hook events contain none of pydantic's text."""
     body = json.dumps(given_).encode()
     error = refusal(lambda: read_events(body))
     assert error is None or find_wording_faults(str(error)) == []
@@ -168,13 +170,13 @@ def test_no_refusal_of_an_event_has_pydantics_words(given_: Any) -> None:
 @given(likely(JobCreate) | st.dictionaries(st.text(max_size=6), JSON))
 @example({"fields": ["email1", "email4"], "action": "opt_out", "selection": {"all": True}})
 def test_no_refusal_in_python_has_pydantics_words(given_: dict[str, Any]) -> None:
-    """Nor of what programs of the same installation hand in."""
+    """Errors of Python calls in the same installation contain none of pydantic's text."""
     error = refusal(lambda: parse_request(given_))
     assert error is None or find_wording_faults(str(error)) == []
 
 
 def test_the_example_of_the_wording_is_caught() -> None:
-    """The look for pydantic's words finds them."""
+    """The search for pydantic's text finds an example of it."""
     for text in (
         "List should have at most 16 items after validation, not 17.",
         "fields.0: wrong.",

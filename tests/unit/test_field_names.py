@@ -1,4 +1,4 @@
-"""Names of fields tell whether they hold the recipient's address."""
+"""Field names tell whether a field holds the recipient's address."""
 
 import time
 from pathlib import Path
@@ -16,25 +16,27 @@ HOOKS = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
 
 @pytest.mark.parametrize("name", RECIPIENTS)
 def test_names_for_the_recipients_address_are_known(name):
-    """As Keap, forms and other systems write them."""
+    """Names as Keap, forms and other systems write them are recognized."""
     assert field_meaning(name) is Meaning.ADDRESS
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_names_for_another_persons_address_are_ignored(name):
-    """An owner, a sender or a friend is not opted out."""
+    """The address of an owner, a sender or a friend is not opted out."""
     assert field_meaning(name) is not Meaning.ADDRESS
 
 
 def test_the_words_of_names_are_documented():
-    """Those that make it an address, and those that may stand around it."""
+    """The page lists the words that name an address and those allowed around them."""
     for word in (*ADDRESS_WORDS, *AROUND):
         assert f"`{word}`" in HOOKS, word
 
 
 @given(st.lists(st.sampled_from([*ADDRESS_WORDS, *AROUND, "7", "x"]), min_size=1, max_size=8))
 def test_a_name_is_read_in_one_way_and_soon(words):
-    """Whatever known words it is made of, with anything between them."""
+    """Names made of any known words, with anything between them, are parsed unambiguously and
+    quickly.
+    """
     began = time.process_time()
     found = {
         field_meaning.__wrapped__(between.join(words)) for between in ("", " ", "_", ".", "][")
@@ -60,7 +62,7 @@ def test_a_name_is_read_in_one_way_and_soon(words):
     ],
 )
 def test_what_an_import_takes_for_an_address_a_hook_does_too(header):
-    """A header that an import reads for addresses is read in a form as well."""
+    """A header that an import reads as an address is also read in a form."""
     assert is_address_column(header)
     assert field_meaning(header) is Meaning.ADDRESS
 
@@ -73,6 +75,6 @@ def test_what_an_import_takes_for_an_address_a_hook_does_too(header):
     ],
 )
 def test_the_address_of_another_person_is_no_recipients(header):
-    """Neither an import nor a hook opts out whom a field of another person names."""
+    """Neither an import nor a hook opts out an address in another person's field."""
     assert not is_address_column(header)
     assert field_meaning(header) is not Meaning.ADDRESS

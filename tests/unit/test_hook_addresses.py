@@ -1,4 +1,4 @@
-"""The addresses in a field of a hook's message, and which of several readings an account means."""
+"""The addresses in a field of a hook's message, and which reading an account means."""
 
 import json
 import time
@@ -52,7 +52,7 @@ def default_addresses(read: ParsedAddresses) -> list[str]:
     ],
 )
 def test_text_around_an_address_is_no_part_of_it(text, addresses):
-    """A name, brackets, quotes, a scheme, or an encoding too many."""
+    """A name, brackets, quotes, a scheme and double encoding are removed."""
     expected = [part if "@" in part else f"{part}@x.example" for part in addresses]
     assert default_addresses(parse_addresses(text)) == expected
 
@@ -71,14 +71,14 @@ def test_text_around_an_address_is_no_part_of_it(text, addresses):
     ],
 )
 def test_an_invalid_address_is_refused(text):
-    """And not made one."""
+    """No address is made up from an invalid one."""
     with pytest.raises(InvalidAddress):
         parse_addresses(text)
 
 
 @given(st.text() | st.text(alphabet="@<>(),; %4+a\x00\"'=."), st.booleans())
 def test_any_text_has_addresses_or_is_refused(text, blank_is_plus):
-    """Nothing else is raised."""
+    """Any text gives addresses or InvalidAddress; no other error is raised."""
     try:
         read = parse_addresses(text, blank_is_plus=blank_is_plus)
     except InvalidAddress:
@@ -93,7 +93,7 @@ def test_any_text_has_addresses_or_is_refused(text, blank_is_plus):
     ["<" * 4_999 + "@", "<" + "@" * 49, "(" * 4_000 + "a@x.example", '"' * 4_000 + "@x.example"],
 )
 def test_any_text_is_parsed_in_time(text):
-    """However its brackets and quotes stand."""
+    """Brackets and quotes in any arrangement do not make parsing slow."""
     began = time.process_time()
     with suppress(InvalidAddress):
         parse_addresses(text, blank_is_plus=True)
@@ -127,7 +127,9 @@ def test_any_text_is_parsed_in_time(text):
     ],
 )
 def test_the_account_decides_which_address_is_meant(text, known, meant):
-    """The longest that it knows; without one a blank is a plus sign, or capitals show a name."""
+    """The longest reading that the account knows is used. Without one, a blank is a plus sign
+    unless capitals show a name.
+    """
     read = parse_addresses(f"{text}@x.example", blank_is_plus=True)
     found = resolve_candidates(read.candidates, {f"{each}@x.example": False for each in known})
     assert [each.address for each in found] == [f"{meant}@x.example"]
@@ -144,7 +146,7 @@ def test_the_account_decides_which_address_is_meant(text, known, meant):
     ],
 )
 def test_an_address_of_a_contact_comes_before_one_that_a_message_brought(text, held, meant):
-    """What was known only from how a message was read gives way, however long it is."""
+    """An address that a contact holds precedes one known only from a message, even a longer one."""
     read = parse_addresses(f"{text}@x.example", blank_is_plus=True)
     keys = {key for each in read.candidates for _, key in each.readings}
     known = {key: key == f"{held}@x.example".casefold() for key in keys}
@@ -161,7 +163,9 @@ locals_ = st.lists(words, min_size=1, max_size=4).map(" ".join)
 
 @given(st.lists(locals_, min_size=1, max_size=4), st.dictionaries(locals_, st.booleans()))
 def test_a_repeated_message_is_read_as_before(locals_of_a_form, known):
-    """Though the account now knows what it was told; and what is chosen is among the readings."""
+    """A repeated message is read as before although the account now knows its addresses. The chosen
+    address is one of the readings.
+    """
     fields = [Field("email", f"{each}@x.example", blank_is_plus=True) for each in locals_of_a_form]
     try:
         post = read_post(fields)
@@ -179,13 +183,15 @@ def test_a_repeated_message_is_read_as_before(locals_of_a_form, known):
 
 @given(st.from_regex(r"[a-z0-9]+([._+-][a-z0-9]+)*", fullmatch=True), st.booleans())
 def test_a_plain_address_is_not_asked_for(local, blank_is_plus):
-    """Only where there is an ambiguity is the account asked."""
+    """The account is queried only for ambiguous addresses."""
     form = read_post([Field("email", f"{local[:60].rstrip('._+-')}@x.example", blank_is_plus)])
     assert form.ambiguous_match_keys == []
 
 
 def test_a_field_is_one_person_s():
-    """A blank before its @-sign is a plus sign where one may have been lost, else a name's end."""
+    """A blank before the @-sign is a plus sign if one may have been lost; otherwise
+    it ends a name.
+    """
     assert read_post([Field("email", "Ada b@x.example")]).addresses == ["b@x.example"]
     assert read_post([Field("email", "a b@x.example", blank_is_plus=True)]).addresses == [
         "a+b@x.example"
@@ -196,7 +202,9 @@ def test_a_field_is_one_person_s():
 
 @pytest.mark.parametrize("text", ["Ada Lovelace lov@x.example", " lov@x.example"])
 def test_a_name_before_an_address_is_no_part_of_it(text):
-    """Nor is a blank at the beginning of a form's field: neither makes an address up."""
+    """A name, or a blank at the beginning of a form's field, does not become part
+    of the address.
+    """
     assert read_post([Field("email", text, blank_is_plus=True)]).addresses == ["lov@x.example"]
 
 
@@ -205,7 +213,9 @@ MARKS = "\u0300\u0316" * 24_000
 
 @pytest.mark.parametrize("text", [f"a{MARKS}@x.example", MARKS, f"{MARKS} ann@x.example"])
 def test_marks_by_the_thousand_are_not_sorted(text):
-    """Their order would take seconds, in which Python does nothing else; a few are put in order."""
+    """Thousands of combining marks are not normalized, which would block the process for seconds. A
+    few are.
+    """
     with patch("unicodedata.normalize", side_effect=AssertionError):
         read_events(json.dumps({"email": text}).encode())
     (event,) = read_events(json.dumps({"email": "jose\u0301@x.example"}).encode())

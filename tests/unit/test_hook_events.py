@@ -1,4 +1,4 @@
-"""Events in a hook's message: which there are, and what each takes from the object around it."""
+"""The events in a hook's message, and what each inherits from the object around it."""
 
 import json
 from urllib.parse import urlencode
@@ -18,13 +18,13 @@ from web.form_parser import parse_fields
 
 @pytest.mark.parametrize("value", ["[1]", '{"a": 1}', "[]"])
 def test_an_event_id_is_kept_unchanged(value):
-    """An id, a contact or a note may look like JSON."""
+    """An event id that looks like JSON is not decoded."""
     form = urlencode({"event_id": value, "email": "ada@x.example"}).encode()
     assert read_post(parse_fields(form)).event_id == value
 
 
 def test_events_of_a_form_share_the_fields_around_them():
-    """Its kind; but an id only where the rest is one event."""
+    """Events inherit the kind, but the id only if there is one event."""
     two = '[{"email": "a@x.example", "event_id": 1}, {"email": "b@x.example", "kind": "feedback"}]'
     beside = {"kind": "spam", "event_id": "7"}
     a, b = read_form(parse_fields(urlencode({"data": two} | beside).encode())).posts
@@ -35,7 +35,7 @@ def test_events_of_a_form_share_the_fields_around_them():
 
 
 def test_a_form_has_a_maximum_of_events():
-    """As a list of signed events has."""
+    """A form has the same maximum of events as a list of signed events."""
     many = [{"email": f"a{n}@x.example"} for n in range(MAX_EVENTS + 1)]
     assert len(read_form(parse_fields(json.dumps(many[1:]).encode())).posts) == MAX_EVENTS
     with pytest.raises(InvalidRequest, match="events"):
@@ -49,7 +49,9 @@ WRAPPED = (
 
 
 def test_a_list_of_events_inside_an_object_is_several_people_s():
-    """In a form, in its field and in a signed message; `kind` beside them counts for the others."""
+    """Each event in the list is a separate opt-out, in a form, in its field and in a signed
+    message. An outer `kind` applies to events without one.
+    """
     told = [(["a@x.example"], "spam", "1"), (["b@x.example"], "feedback", "2")]
     in_field = urlencode({"payload": WRAPPED}).encode()
     forms = [read_form(parse_fields(body)).posts for body in (WRAPPED.encode(), in_field)]
@@ -71,7 +73,7 @@ def test_a_list_of_events_inside_an_object_is_several_people_s():
     ],
 )
 def test_a_kind_around_events_is_reported_like_their_own(own, beside, kind, told):
-    """One that is not known is told of by each event that it stands for, however deep in lists."""
+    """An unknown inherited kind is reported by each event that inherits it, at any depth."""
     events = [{"email": "a@x.example"} | own, {"email": "b@x.example"} | own]
     for wrapped in ({"events": events}, {"data": [{"events": events}, {"email": "c@x.example"}]}):
         body = json.dumps(wrapped | beside).encode()
@@ -87,8 +89,8 @@ def test_a_kind_around_events_is_reported_like_their_own(own, beside, kind, told
 
 
 def test_fields_around_events_are_their_defaults():
-    """The nearest of what is around counts: the note, the time and the kind, but never an id, which
-    is one event's.
+    """An event inherits the nearest note, time and kind, but never an id, which belongs to one
+    event.
     """
     inner = [{"email": "c@x.example"}, {"email": "d@x.example", "note": "own", "kind": "spam"}]
     body = {
@@ -116,7 +118,7 @@ def test_fields_around_events_are_their_defaults():
 
 @pytest.mark.parametrize("broken", ["broken@", "broken", "@", "a@b@c"])
 def test_a_broken_address_next_to_events_loses_no_event(broken):
-    """The field is named in the answer, and each event of the list is read."""
+    """The response names the field, and each event of the list is read."""
     events = json.dumps([{"email": "a@x.example"}, {"email": "b@x.example"}])
     in_field = urlencode({"email": broken, "events": events}).encode()
     whole = json.dumps({"email": broken, "events": json.loads(events)}).encode()
@@ -127,7 +129,7 @@ def test_a_broken_address_next_to_events_loses_no_event(broken):
 
 
 def test_three_hundred_events_inside_an_object_are_not_one_person_s():
-    """Each is told of in its place, those without an address too."""
+    """Each event is reported at its position, including those without an address."""
     many: list[object] = [{"email": f"a{n}@x.example"} for n in range(300)]
     body = json.dumps({"data": {"recipients": [*many, {}]}}).encode()
     assert len(read_form(parse_fields(body)).posts) == 300
@@ -135,7 +137,7 @@ def test_three_hundred_events_inside_an_object_are_not_one_person_s():
 
 
 def test_several_addresses_of_a_contact_are_one_person_s():
-    """Objects in a list whose name says that it has addresses."""
+    """A list whose name means addresses holds one person's addresses, even as objects."""
     for name in ("emails", "email_addresses", "contact_emails"):
         body = json.dumps({name: [{"email": "a@x.example"}, {"email": "b@x.example"}]}).encode()
         (post,) = read_form(parse_fields(body)).posts
@@ -145,7 +147,7 @@ def test_several_addresses_of_a_contact_are_one_person_s():
 
 
 def test_a_name_twice_in_a_wrapped_event_loses_no_other():
-    """And the address beside the list is an event too."""
+    """An event with a duplicate name is invalid; the other event and the outer address are read."""
     body = (
         b'{"email": "c@x.example", "events": [{"email": "a@x.example", "x": 1, "x": 2},'
         b' {"email": "b@x.example"}]}'
@@ -163,14 +165,16 @@ EVENTS = '[{"email": "ada@x.example", "name": "Jos\xe9"}, {"email": "jos\xe9@x.e
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
 def test_events_are_read_in_any_unicode(encoding):
-    """With a byte order mark or without."""
+    """Events are read in each Unicode encoding, with or without a byte order mark."""
     read = read_events(EVENTS.encode(encoding))
     found = [each.post.addresses for each in read if isinstance(each, OptOutEvent)]
     assert found == [["ada@x.example"], ["jos\xe9@x.example"]]
 
 
 def test_bytes_that_are_not_text_lose_no_other_event():
-    """The address with them is refused, unless the sender names the charset."""
+    """An address with undecodable bytes is rejected unless the sender names the charset; other
+    events are read.
+    """
     for read in (read_events(EVENTS.encode("cp1252")), read_events(EVENTS.encode(), "cp1252")):
         assert isinstance(read[0], OptOutEvent)
         assert read[0].post.addresses == ["ada@x.example"]
@@ -183,7 +187,7 @@ def test_bytes_that_are_not_text_lose_no_other_event():
 
 @given(st.binary(max_size=30).filter(lambda raw: not set(raw) & set(b'"\\')), st.booleans())
 def test_no_bytes_of_a_text_lose_an_opt_out(raw, is_form):
-    """Whatever is in another member of an event, or of the JSON of a form."""
+    """No bytes in another member of an event, or of the JSON of a form, lose its opt-out."""
     body = b'{"note": "' + raw + b'", "email": "ada@x.example"}'
     if is_form:
         assert read_post(parse_fields(body, "application/json")).addresses == ["ada@x.example"]
@@ -201,7 +205,7 @@ objects = st.dictionaries(
 
 @given(objects, st.sampled_from(RECIPIENTS), objects)
 def test_no_member_of_an_event_loses_it(before, name, after):
-    """Whatever they are called and hold, the recipient is found, and nobody who is not one."""
+    """For any other members, the recipient is found and no other person's address is read."""
     others = dict.fromkeys(OTHERS, "someone.else@y.example")
     given_ = {**before, **others, **after, name: "ann@x.example"}
     event = read_event(given_)
@@ -211,7 +215,7 @@ def test_no_member_of_an_event_loses_it(before, name, after):
 
 
 def test_an_event_whose_address_is_in_an_unknown_field_is_named():
-    """Others are applied, and its sender is told which field was not read."""
+    """The other events are applied, and the response names the unread field."""
     body = b'[{"email": "a@x.example"}, {"e_m": "b@x.example"}, {"name": "Bo"}]'
     form = read_form(parse_fields(body))
     assert [post.addresses for post in form.posts] == [["a@x.example"]]
@@ -231,7 +235,7 @@ def test_an_event_whose_address_is_in_an_unknown_field_is_named():
     ],
 )
 def test_a_signed_event_reports_invalid_addresses(body):
-    """As a form does: what stands in the event, or around it, was meant to be opted out."""
+    """Invalid addresses in or around a signed event are reported, as in a form."""
     for event in read_events(json.dumps(body).encode()):
         assert isinstance(event, OptOutEvent)
         assert Adjustment("address", "no address was read of email2") in event.post.adjusted

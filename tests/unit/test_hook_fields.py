@@ -1,4 +1,4 @@
-"""What is read of a hook's message: the recipient's addresses, and nobody else's."""
+"""A hook reads the recipient's addresses from a message, and no other person's."""
 
 import itertools
 import json
@@ -50,7 +50,7 @@ from web.form_parser import parse_fields
     ],
 )
 def test_a_body_may_be_an_address_alone(body, addresses):
-    """Or lines, or a form that was wholly encoded; prose is none of them."""
+    """A body may be an address alone, lines, or a form encoded as a whole, but not prose."""
     try:
         found = read_post(parse_fields(body)).addresses
     except InvalidRequest:
@@ -84,7 +84,7 @@ def test_a_body_may_be_an_address_alone(body, addresses):
     ],
 )
 def test_json_in_a_field_is_read(name, value, addresses):
-    """By the field's name and the paths in it. Each of several objects in a list is an event."""
+    """JSON is read by the field's name and its own paths; each object in a list is an event."""
     posted = urlencode({name: value, "x": "y"}).encode()
     parts = f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n--b--'
     for body in (posted, parts.encode()):
@@ -99,7 +99,7 @@ def test_json_in_a_field_is_read(name, value, addresses):
 
 
 def test_a_plus_sign_in_json_of_a_form_may_come_as_a_blank():
-    """Of a sender that encodes no field."""
+    """A sender that does not encode its fields turns a plus sign into a blank."""
     body = b'payload={"email":"eve+news@x.example"}'
     assert read_post(parse_fields(body)).addresses == ["eve+news@x.example"]
 
@@ -113,7 +113,7 @@ def test_a_plus_sign_in_json_of_a_form_may_come_as_a_blank():
     )
 )
 def test_escapes_are_decoded_as_the_standard_library_does(parts):
-    """Wherever a long text is cut to be decoded, and whether or not all escapes are whole."""
+    """The result is the same wherever a long text is split, and for incomplete escapes."""
     with patch.object(form_parser, "_DECODE_BATCH_BYTES", 7):
         assert form_parser.percent_decode(b"".join(parts)) == unquote_to_bytes(b"".join(parts))
 
@@ -127,7 +127,7 @@ def test_escapes_are_decoded_as_the_standard_library_does(parts):
     ],
 )
 def test_an_address_in_a_long_message_is_read(body):
-    """Whatever stands beside it."""
+    """Surrounding text of any length does not hide the address."""
     assert read_post(parse_fields(body.encode())).addresses == ["ada@x.example"]
 
 
@@ -144,7 +144,9 @@ def test_an_address_in_a_long_message_is_read(body):
 )
 @pytest.mark.parametrize("is_first", [True, False])
 def test_the_address_of_the_list_gives_way_to_another(weak, is_first):
-    """It is read where no other field has one; a wrong one is no reason to opt out the list."""
+    """The list's address is read only if no other field has one. An invalid recipient address does
+    not opt out the list.
+    """
     weak = weak if "mail" in weak else f"{weak} mail"
     for text, addresses in (
         ("ada@x.example", ["ada@x.example"]),
@@ -167,14 +169,16 @@ def test_the_address_of_the_list_gives_way_to_another(weak, is_first):
     ["unsubscribed_email", "optedout.email", "unsubscribed data email", "body.email", "text email"],
 )
 def test_words_of_a_person_are_not_weak(name):
-    """Who was unsubscribed is the recipient."""
+    """Names such as `unsubscribed_email` mean the recipient."""
     fields = [Field("email", "ada@x.example"), Field(name, "b@x.example")]
     assert read_post(fields).addresses == ["ada@x.example", "b@x.example"]
 
 
 @pytest.mark.parametrize("number", [1, 25, 200, 201])
 def test_no_address_of_weak_fields_is_lost(number):
-    """All are read, or more than one person has are refused; beside another none counts."""
+    """Up to 200 addresses of weak fields are read, and more are rejected. None counts next to
+    another field's address.
+    """
     fields = [Field(f"optout_emails[{n}]", f"a{n}@x.example") for n in range(number)]
     if number > 200:
         with pytest.raises(InvalidRequest, match="not one person's"):
@@ -190,8 +194,8 @@ def test_no_address_of_weak_fields_is_lost(number):
 @pytest.mark.parametrize("between", ["\n", "\r\n", ", ", ";", " ", "%0A", "&"])
 @pytest.mark.parametrize("number", [2, 4])
 def test_a_body_of_several_bare_addresses_is_no_one_s(between, number):
-    """Nobody can tell whether they are one person's: nothing is read, and the answer says how to
-    name them. One alone is read.
+    """Several bare addresses may be several people's. None is read, and the response says how to
+    name them; a single one is read.
     """
     addresses = [f"a{each}@x.example" for each in range(number)]
     with pytest.raises(
@@ -216,7 +220,7 @@ bodies = st.binary() | st.lists(
 
 @given(bodies, types)
 def test_any_body_is_read_as_fields(body, content_type):
-    """Nothing is raised for what is odd, but that there is no recipient."""
+    """The only error for any body is that it has no recipient."""
     with suppress(InvalidRequest):
         assert all(post.addresses for post in read_form(parse_fields(body, content_type)).posts)
 
@@ -245,7 +249,9 @@ def test_any_body_is_read_as_fields(body, content_type):
     ],
 )
 def test_a_large_body_is_read_in_seconds(body):
-    """A fourth of what is read at most. Names do not add up, of deep objects least of all."""
+    """Large bodies, deep objects included, are read within five seconds at a quarter of the maximum
+    size.
+    """
     began = time.process_time()
     with pytest.raises(InvalidRequest):
         read_form(parse_fields(body, "multipart/form-data; boundary=b"))
@@ -256,7 +262,9 @@ def test_a_large_body_is_read_in_seconds(body):
     "charset", ["idna", "punycode", "unicode_escape", "base64", "zlib", "none"]
 )
 def test_what_is_no_charset_is_not_decoded_by(charset):
-    """Some of Python's encodings take a second for 100 KB, and none of them is of text."""
+    """Python's encodings that are not for text, some of which are slow, are not
+    used as a charset.
+    """
     body = b"email=ann%40x.example&name=xn--bcher-kva.\xff"
     with patch("encodings.idna.Codec.decode", side_effect=AssertionError):
         form = read_form(parse_fields(body, f"text/plain; charset={charset}"))
@@ -269,7 +277,7 @@ def test_what_is_no_charset_is_not_decoded_by(charset):
     "charset", ["cp1252", "latin1", "shift_jis", "utf-16", "koi8-r", "Windows-1250"]
 )
 def test_what_people_write_in_is_a_charset(charset):
-    """By any name that Python knows it by."""
+    """A charset is accepted by any name that Python knows."""
     require_encoding(charset)
 
 
@@ -282,7 +290,9 @@ def test_what_people_write_in_is_a_charset(charset):
     ],
 )
 def test_reading_a_message_ends(body):
-    """Some addresses take a millisecond, and there may be thousands: other messages wait."""
+    """Reading stops at the time limit: some addresses take a millisecond each, and other messages
+    wait.
+    """
     clock = itertools.count(step=READ_SECONDS / 20)
     given = json.dumps(body).encode()
     for read in (read_events, lambda body: read_form(parse_fields(body))):

@@ -1,4 +1,4 @@
-"""The OpenAPI document is whole, and stands in `docs/openapi.json` as the code has it."""
+"""The OpenAPI document is complete, and `docs/openapi.json` is its current text."""
 
 import json
 import re
@@ -17,11 +17,11 @@ from web.problems import MEDIA_TYPE, SCHEMA_NAME
 
 STORED = Path(__file__).parents[2] / "docs" / "openapi.json"
 WITHOUT_KEY = {"operation", "hooks", "unsubscribe"}
-"""Tags of what platforms, senders and recipients ask for."""
+"""Tags of routes for platforms, senders and recipients."""
 
 
 def document() -> dict[str, Any]:
-    """What /openapi.json answers; for this no server is needed."""
+    """Return the body of /openapi.json, which needs no server."""
     settings = Settings(
         database_url="postgresql://nowhere/none",
         redis_url="redis://nowhere",
@@ -32,7 +32,7 @@ def document() -> dict[str, Any]:
 
 
 def as_stored(made: dict[str, Any]) -> str:
-    """The file's text. `python -m tests.unit.test_http_document` writes it."""
+    """Return the file's text. `python -m tests.unit.test_http_document` writes it."""
     return json.dumps(made, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -43,14 +43,14 @@ def made() -> dict[str, Any]:
 
 
 def operations(made: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each by the name it is spoken of."""
+    """Return each operation by its method and path."""
     for path, methods in made["paths"].items():
         for method, operation in methods.items():
             yield f"{method} {path}", operation
 
 
 def references(part: Any) -> Iterator[str]:
-    """Whatever the document refers to."""
+    """Return every reference in the document."""
     if isinstance(part, dict):
         if isinstance(part.get("$ref"), str):
             yield part["$ref"]
@@ -61,19 +61,19 @@ def references(part: Any) -> Iterator[str]:
 
 
 def test_the_stored_document_is_the_code_s(made) -> None:
-    """A change of what callers can rely on shows in a change of the file."""
+    """The stored document equals the generated one, so each change of the contract is visible."""
     assert STORED.read_text() == as_stored(made)
 
 
 def test_it_says_what_it_is_of(made) -> None:
-    """Its version is the package's; where it is served is not its business."""
+    """Its version is the package's, and it names no server."""
     assert (made["info"]["title"], made["info"]["version"]) == ("Sluice", version("sluice"))
     assert made["info"]["description"]
     assert "servers" not in made
 
 
 def test_every_operation_is_named_and_described(made) -> None:
-    """By a name of its own that programs can be written with, and a tag that is explained."""
+    """Each operation has a unique id, a description and an explained tag."""
     names = [operation["operationId"] for _, operation in operations(made)]
     assert len(set(names)) == len(names)
     assert [name for name in names if not re.fullmatch(r"[a-z][a-z_]*", name)] == []
@@ -87,7 +87,7 @@ def test_every_operation_is_named_and_described(made) -> None:
 
 
 def test_what_needs_a_key_says_so(made) -> None:
-    """Everything but what is for those who have none."""
+    """Every operation requires a key, except those for callers without one."""
     (scheme,) = made["components"]["securitySchemes"].values()
     assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
     for name, operation in operations(made):
@@ -97,7 +97,7 @@ def test_what_needs_a_key_says_so(made) -> None:
 
 
 def test_every_failure_is_documented_as_a_problem(made) -> None:
-    """A recipient's browser gets pages besides, and only a page where it looks at a link."""
+    """Every error response is a problem. Routes for browsers may return a page instead."""
     for name, operation in operations(made):
         failures = {
             status: answer
@@ -122,7 +122,7 @@ def test_every_failure_is_documented_as_a_problem(made) -> None:
 
 
 def test_whatever_it_refers_to_is_there(made) -> None:
-    """And nothing is described that no answer has."""
+    """Every reference resolves, and every schema is used."""
     named = {
         f"#/components/{kind}/{name}"
         for kind in ("schemas", "examples")

@@ -1,4 +1,4 @@
-"""What the OpenAPI document shows as examples is what a caller could send, or be sent."""
+"""Each example in the OpenAPI document is a valid request or response."""
 
 import pytest
 
@@ -23,7 +23,7 @@ from web.routes.results import ImportRejectionPage, ResultPage
     ],
 )
 def test_examples_are_valid_and_whole(model):
-    """Each can be read by its model, and shows every field that an answer has."""
+    """Each example is valid for its model and shows every field of a response."""
     for example in model.model_json_schema()["examples"]:
         read = model.model_validate(example)
         if model is not JobCreate:

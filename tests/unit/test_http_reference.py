@@ -1,4 +1,4 @@
-"""`docs/http.md` and `docs/hooks.md` know every call, scope, problem and limit that there is."""
+"""`docs/http.md` and `docs/hooks.md` cover every call, scope, problem and limit."""
 
 import inspect
 import re
@@ -39,7 +39,7 @@ _ROW = re.compile(r"^\| `([a-z-]+)` \| (\d+) \|", re.MULTILINE)
 
 
 def routes() -> Iterator[APIRoute]:
-    """Those of the OpenAPI document."""
+    """Return the routes of the OpenAPI document."""
     for router in app.ROUTERS:
         for route in router.routes:
             if isinstance(route, APIRoute) and route.include_in_schema:
@@ -47,14 +47,14 @@ def routes() -> Iterator[APIRoute]:
 
 
 def name_of(route: APIRoute) -> tuple[str, str]:
-    """The method, and the path as the pages write it: JOB_ID is a plain ID."""
+    """Return the method and the path as the pages write it: JOB_ID is a plain ID."""
     (method,) = route.methods or ()
     path = re.sub(r"{(\w+)(:\w+)?}", lambda found: found[1].upper(), route.path)
     return method, re.sub(r"\w+_ID", "ID", path)
 
 
 def sections() -> dict[tuple[str, str], str]:
-    """The text of each call, by its method and path."""
+    """Return the text of each call's section, by its method and path."""
     return {
         (found["method"], found["path"]): found["text"]
         for found in _SECTION.finditer(f"{HTTP}\n## \n{HOOKS}\n## ")
@@ -62,7 +62,7 @@ def sections() -> dict[tuple[str, str], str]:
 
 
 def scope_of(route: APIRoute) -> Scope | None:
-    """What a key needs for the route."""
+    """Return the scope that the route requires."""
     calls = [each.call for each in _dependants(route.dependant)]
     return next((call.scope for call in calls if isinstance(call, ScopedKey)), None)
 
@@ -74,8 +74,8 @@ def _dependants(dependant: Dependant) -> Iterator[Dependant]:
 
 
 def test_every_call_is_explained() -> None:
-    """Each operation of the OpenAPI document has its section, in one of the pages, and no other
-    call has one.
+    """Each operation of the OpenAPI document has a section on one of the pages, and each section an
+    operation.
     """
     assert sorted(sections()) == sorted(map(name_of, routes()))
     assert len(_SECTION.findall(f"{HTTP}\n## \n{HOOKS}\n## ")) == len(sections())
@@ -83,7 +83,7 @@ def test_every_call_is_explained() -> None:
 
 @pytest.mark.parametrize("route", [*routes()], ids=lambda route: route.name)
 def test_its_scope_is_told_and_an_example_given(route: APIRoute) -> None:
-    """The section begins with the scope that the call needs, if any, and shows an answer."""
+    """The section begins with the required scope, if any, and shows a response."""
     section = sections()[name_of(route)]
     told = re.match(r"\nScope `([a-z_]+:[a-z]+)`\.", section)
     assert (told and told[1]) == scope_of(route)
@@ -93,14 +93,14 @@ def test_its_scope_is_told_and_an_example_given(route: APIRoute) -> None:
 
 
 def test_every_scope_has_its_row() -> None:
-    """Whoever makes a key finds what a scope allows; each allows something."""
+    """The table describes every scope, and each scope allows something."""
     assert {scope_of(route) for route in routes()} == {*Scope, None}
     rows = re.findall(r"^\| `(\w+:\w+)` \|", HTTP, re.MULTILINE)
     assert rows == [*Scope]
 
 
 def test_every_problem_has_its_row() -> None:
-    """The table has the types that there are, each with its status."""
+    """The table lists every problem type with its status."""
     kinds = [each for each in vars(problems).values() if isinstance(each, ProblemKind)]
     assert len(kinds) > 10
     table = HTTP.partition("### Errors")[2].partition("### Limits")[0]
@@ -154,13 +154,13 @@ def limit_of(endpoint: Any, *, most: bool) -> int:
     ],
 )
 def test_every_limit_is_the_codes(what: str, most: str) -> None:
-    """The table says what the code allows."""
+    """The limits in the table equal those in the code."""
     (row,) = re.findall(rf"^\| {re.escape(what)} \| (.*) \|$", HTTP, re.MULTILINE)
     assert re.search(rf"(^| ){re.escape(most)}", row)
 
 
 def test_seconds_and_rates_are_the_codes() -> None:
-    """And so does the text."""
+    """The seconds and rates in the text equal those in the code."""
     per_second = Settings.model_fields["requests_per_second"].default
     assert f"`REQUESTS_PER_SECOND` ({per_second:,.0f})" in HTTP
     assert f"no part of the body came for {BODY_TIMEOUT_SECONDS:.0f} seconds" in HTTP

@@ -1,4 +1,4 @@
-"""What headers mean, and what the cells of status columns state."""
+"""The meaning of headers, and of the cells of status columns."""
 
 import io
 import time
@@ -28,7 +28,7 @@ def read(text: str, **options):
 
 
 def stated(text: str, **options):
-    """The statuses of the only row."""
+    """Return the statuses of the only row."""
     rows, rejections, contacts = read(text, **options)
     assert rejections == []
     assert contacts.columns.statuses
@@ -64,7 +64,9 @@ def stated(text: str, **options):
     ],
 )
 def test_headers_mean(meaning, headers):
-    """Names are known as systems write them, without case, blanks and punctuation."""
+    """Names are recognized in the spellings of other systems, without case, blanks
+    and punctuation.
+    """
     assert {header: column_meaning(header) for header in headers.split("|")} == dict.fromkeys(
         headers.split("|"), meaning
     )
@@ -95,7 +97,7 @@ def test_what_sounds_of_consent_is_not_passed_over(header):
     "header", ["Notes", "Phone", "Address", "Option", "Account Manager", "City"]
 )
 def test_other_columns_are_ignored_and_reported(header):
-    """What is not read is listed, so that a dropped column is no surprise."""
+    """Ignored columns are listed, so that no column is dropped silently."""
     assert not mentions_consent(header)
     _, _, contacts = read(f"Email,{header}\na@x.example,1\n")
     assert contacts.columns.ignored == (header,)
@@ -104,7 +106,7 @@ def test_other_columns_are_ignored_and_reported(header):
 
 @given(st.text(max_size=300))
 def test_any_header_is_looked_at_in_no_time(header):
-    """No name of a column takes long, whatever it is made of."""
+    """No column name takes long to parse."""
     began = time.process_time()
     column_meaning.__wrapped__(header * 10)
     mentions_consent(header * 10)
@@ -113,7 +115,7 @@ def test_any_header_is_looked_at_in_no_time(header):
 
 @pytest.mark.parametrize("word", ["email", "work", "contact", "optin", "marketing", "unsubscribed"])
 def test_a_header_of_known_words_is_looked_at_in_no_time(word):
-    """Words that a name may have many times over make no search of it."""
+    """A header that repeats known words does not cause a long search."""
     began = time.process_time()
     for number in range(1, 200 // len(word)):
         column_meaning.__wrapped__(word * number + "-")
@@ -123,7 +125,7 @@ def test_a_header_of_known_words_is_looked_at_in_no_time(word):
 
 @pytest.mark.parametrize("status", Status)
 def test_keaps_statuses_are_known_in_any_writing(status):
-    """As its API names them and as its screens do."""
+    """Keap's statuses are recognized as its API and its screens write them."""
     for text in (status.value, status.value.replace("_", " ").title(), status.value.upper()):
         assert parse_status(text, "status") is status
 
@@ -166,14 +168,14 @@ def test_keaps_statuses_are_known_in_any_writing(status):
     ],
 )
 def test_cells_state(column, cell, status):
-    """An opt-out is read however it is written; consent is stated by none of these but Keap's."""
+    """An opt-out is read in any spelling. Only Keap's cells state consent."""
     assert parse_status(cell, column) == status
 
 
 @pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.parametrize("cell", ["maybe", "??", "2", "Customer", "yes, but", "13.5"])
 def test_what_is_not_understood_refuses_the_row(column, cell):
-    """Consent is never assumed from it."""
+    """A row with an unknown status is rejected; consent is never assumed."""
     with pytest.raises(UnknownStatus):
         parse_status(cell, column)
     rows, rejections, _ = read(f'Email,X\na@x.example,"{cell}"\n', mapping={"X": column})
@@ -200,7 +202,9 @@ WRITINGS = [str, str.upper, str.lower, " {} ".format, "({})".format]
     st.sampled_from(WRITINGS),
 )
 def test_an_opt_out_in_a_column_that_is_not_read_refuses_the_row(header, cell, writing):
-    """With a claimed permission the address would be opted in. A mapping says what it is."""
+    """Otherwise a claimed permission would opt the address in. A mapping states the column's
+    meaning.
+    """
     text = f'Email,{header}\na@x.example,"{writing(cell)}"\nb@x.example,Customer\n'
     rows, rejections, _ = read(text)
     assert [row.line for row in rows] == [3]
@@ -214,20 +218,20 @@ def test_an_opt_out_in_a_column_that_is_not_read_refuses_the_row(header, cell, w
 
 @pytest.mark.parametrize("text", SUPPRESSING)
 def test_what_tells_of_suppression_is_found_among_other_cells(text):
-    """Wherever it stands, and not only where it is alone."""
+    """Words of suppression are found anywhere in a cell, not only alone."""
     assert find_suppressing_cell(["", "Berlin", text, "Customer"]) == text
 
 
 @pytest.mark.parametrize("status", sorted(OPTED_OUT))
 def test_a_word_that_stands_for_no_other_status_is_found_in_any_column(status):
-    """Those that tell of an opt-out; `manual` or `system` alone may be about anything."""
+    """Words for an opt-out are found in any column; `manual` or `system` alone are ambiguous."""
     found = find_suppressing_cell([status.value]) is not None
     assert found == (status not in {Status.ADMIN, Status.MANUAL, Status.FEEDBACK})
 
 
 @pytest.mark.parametrize("tags", ["Unsubscribed", "vip,Do not email", "Opted out; vip", "DNC"])
 def test_a_tag_that_tells_of_an_opt_out_refuses_the_row(tags):
-    """It is where some exports keep it. One that tells of something else too is a tag."""
+    """Some exports store opt-outs as tags. A tag about something else as well stays a tag."""
     _, rejections, _ = read(f'Email,Tags\na@x.example,"{tags}"\n')
     assert [(rejection.line, rejection.reason.value) for rejection in rejections] == [
         (2, "unknown_status")
@@ -245,13 +249,13 @@ def test_a_tag_that_tells_of_an_opt_out_refuses_the_row(tags):
     ],
 )
 def test_other_texts_in_columns_that_are_not_read_refuse_nothing(cell):
-    """A row is lost for what tells of consent only."""
+    """Only text about consent rejects a row."""
     assert find_suppressing_cell([cell, "", cell]) is None
 
 
 @given(st.sampled_from(COLUMNS[1:]), st.text(max_size=10))
 def test_no_yes_or_no_states_consent(column, cell):
-    """Whatever the cell, no such column makes an address marketable."""
+    """No cell of a yes-or-no column makes an address marketable."""
     try:
         status = parse_status(cell, column)
     except UnknownStatus:
@@ -260,7 +264,9 @@ def test_no_yes_or_no_states_consent(column, cell):
 
 
 def test_an_opt_out_is_the_persons():
-    """A column about the person goes to all the row's addresses, one about a field to that."""
+    """A person's column applies to all addresses of the row; a field's column applies to that
+    field.
+    """
     both = "Email,Email (Work),{}\na@x.example,b@x.example,{}\n"
     assert stated(both.format("Unsubscribed", "yes")) == ("manual", "manual", None)
     assert stated(both.format("Status", "Non-Marketable"))[:2] == ("non_marketable",) * 2
@@ -270,7 +276,7 @@ def test_an_opt_out_is_the_persons():
 
 
 def test_the_status_that_suppresses_most_counts():
-    """Of two columns, and whatever their order."""
+    """Of two status columns, in any order, the status of higher rank is used."""
     for headers in (("Status", "Spam"), ("Spam", "Status")):
         cells = {"Status": "Double Opt-In", "Spam": "yes"}
         text = f"Email,{','.join(headers)}\na@x.example,{','.join(cells[h] for h in headers)}\n"
@@ -280,13 +286,13 @@ def test_the_status_that_suppresses_most_counts():
 @pytest.mark.parametrize("second", ["A@X.example", "nobody", ""])
 @pytest.mark.parametrize("status", sorted(OPTED_OUT))
 def test_an_opt_out_is_not_lost_with_its_address(second, status):
-    """Where the field's address cannot be used, the person's other one is opted out."""
+    """If the field's address is invalid, the person's other address is opted out."""
     rows, _, _ = read(f"Email,Email 2,Email 2 Status\na@x.example,{second},{status}\n")
     assert rows[0].statuses == (status, None, None)
 
 
 def test_more_than_three_addresses_refuse_the_row():
-    """None is dropped; the same one twice is one."""
+    """A row with more than three addresses is rejected; a repeated address counts once."""
     header = "Email,Work Email,Home Email,Other Email\n"
     rows, rejections, _ = read(
         header
@@ -305,14 +311,16 @@ def test_more_than_three_addresses_refuse_the_row():
 
 
 def test_an_id_beside_a_contact_id_is_of_something_else():
-    """It is ignored, and told."""
+    """An additional id column is ignored and reported."""
     rows, _, contacts = read("Id,Contact Id,Email\n1,2,a@x.example\n")
     assert rows[0].external_id == "2"
     assert contacts.columns.ignored == ("Id",)
 
 
 def test_the_contacts_id_is_kept():
-    """As text, without blanks around it; one that is too long costs itself only."""
+    """The id is kept as text without surrounding blanks. An id that is too long is
+    dropped alone.
+    """
     rows, rejections, _ = read(
         f"Id,Email\n 0042 ,a@x.example\n,b@x.example\n{'9' * 201},c@x.example\n"
     )
