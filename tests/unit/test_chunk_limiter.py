@@ -1,4 +1,4 @@
-"""The number of chunks that a process runs in Postgres at a time."""
+"""The limit on the chunks that a process runs in Postgres at a time."""
 
 import asyncio
 from collections.abc import AsyncIterator

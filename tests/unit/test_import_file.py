@@ -1,4 +1,4 @@
-"""A contact CSV becomes contacts and refusals, and every row is one or the other."""
+"""An import reads each row of a contact CSV as a contact or as a rejection."""
 
 import csv
 import io
@@ -48,11 +48,11 @@ def reasons(rejections: Iterable[ImportRejection]) -> list[tuple[int, str]]:
 
 
 def addresses(row: ImportRow) -> list[str | None]:
-    """Return the row's addresses as they were given, field by field."""
+    """Return the row's addresses as given, by field."""
     return [identity and identity.address for identity in row.identities]
 
 
-# Text a person could have in a cell: quotes, delimiters and line breaks, no space at the ends.
+# Text that a cell may contain: quotes, delimiters and line breaks, without surrounding space.
 texts = st.text("abé文\"',;|\t\n\r -", max_size=12).map(str.strip)
 given_addresses = st.one_of(
     st.just(""), st.sampled_from(["ann@example.com", "Bo+x@EXAMPLE.org", "jörg@bücher.example.net"])
@@ -71,7 +71,7 @@ contacts = st.tuples(
     st.lists(contacts, max_size=8),
     st.permutations(KEAP),
     st.sampled_from(",;\t|"),
-    # The writer of this Python quotes line breaks only when its own ending has them.
+    # This Python version's writer quotes line breaks only if they are in its own line ending.
     st.sampled_from(
         [
             ("\r\n", csv.QUOTE_MINIMAL),
@@ -83,7 +83,7 @@ contacts = st.tuples(
     st.sampled_from(["utf-8", "utf-8-sig"]),
 )
 def test_what_was_written_is_read(people, header, delimiter, style, encoding) -> None:
-    """In every dialect, with columns in any order, each contact comes back as it was written."""
+    """In every dialect, with columns in any order, each contact is read as it was written."""
     file = io.StringIO(newline="")
     ending, quoting = style
     writer = csv.writer(file, delimiter=delimiter, lineterminator=ending, quoting=quoting)
@@ -115,7 +115,7 @@ def test_what_was_written_is_read(people, header, delimiter, style, encoding) ->
 @given(st.lists(st.text('ab@.,;"\n\r \x00é\ud800', max_size=30), max_size=12))
 @example(['"', "a@b.de,,,,,,", '"'])
 def test_any_text_is_read_to_its_end(lines) -> None:
-    """Whatever follows the header, reading ends, in order, and what it gives can be stored."""
+    """Any text after the header is read to its end in order, and the results can be stored."""
     data = (HEADER + "\n".join(lines)).encode("utf-8", "surrogatepass")
     rows, rejections = read(data)
     numbers = sorted([row.line for row in rows] + [rejection.line for rejection in rejections])
@@ -153,7 +153,7 @@ bad_rows = st.sampled_from(
 
 @given(st.lists(st.one_of(good_rows, bad_rows), max_size=12))
 def test_every_row_is_imported_or_refused(lines) -> None:
-    """Rows of one line: each is a contact or has one rejection that is not of a cell alone."""
+    """Each row of one line is a contact, or has one rejection of the whole row."""
     rows, rejections = read(HEADER + "".join(f"{line}\n" for line in lines))
     settled = [row.line for row in rows]
     settled += [
@@ -177,7 +177,7 @@ def test_every_row_is_imported_or_refused(lines) -> None:
     ],
 )
 def test_refused_rows(row: str, reason: str, says: str) -> None:
-    """A row that cannot be used is refused with its line and a reason; its neighbours are not."""
+    """An invalid row is rejected with its line and a reason; the rows around it are imported."""
     before, after = "Ann,,,before@example.com,,,\n", "Ann,,,after@example.com,,,\n"
     rows, rejections = read(f"{HEADER}{before}{row}\n{after}")
     assert [addresses(row)[0] for row in rows] == ["before@example.com", "after@example.com"]
@@ -187,7 +187,7 @@ def test_refused_rows(row: str, reason: str, says: str) -> None:
 
 
 def test_rows_of_another_encoding() -> None:
-    """Latin-1 bytes cost their row, with advice; named, the encoding is read."""
+    """Rows with Latin-1 bytes are rejected with advice. If the encoding is named, they are read."""
     data = (HEADER + "José,,,jose@example.com,,,\nAnn,,,ann@example.com,,,\n").encode("latin-1")
     rows, rejections = read(data)
     assert [row.line for row in rows] == [3]
@@ -199,7 +199,7 @@ def test_rows_of_another_encoding() -> None:
 
 
 def test_an_invalid_cell_does_not_cost_the_contact() -> None:
-    """A contact is imported with the addresses that are valid, and refused without one."""
+    """A contact is imported with its valid addresses, and rejected if it has none."""
     rows, rejections = read(
         HEADER + "A,,,nobody,ann@example.com,'ann@example.com,\nB,,,nobody,,,\n"
     )
@@ -216,7 +216,7 @@ def test_an_invalid_cell_does_not_cost_the_contact() -> None:
 
 
 def test_an_address_repeated_in_its_row_counts_once() -> None:
-    """The later field stays empty, whatever the case it was written in."""
+    """The later field stays empty, even if the case differs."""
     rows, rejections = read(HEADER + "A,,,ann@example.com,ANN@Example.COM,bo@example.com,\n")
     assert addresses(rows[0]) == ["ann@example.com", None, "bo@example.com"]
     assert reasons(rejections) == [(2, "repeated_in_row")]
@@ -224,14 +224,14 @@ def test_an_address_repeated_in_its_row_counts_once() -> None:
 
 
 def test_a_tag_that_is_too_long_does_not_cost_the_contact() -> None:
-    """Tags are divided by commas or semicolons, taken once each; what cannot be one is left out."""
+    """Tags are split at commas or semicolons and stored once each; invalid ones are left out."""
     rows, rejections = read(f'{HEADER}A,,,a@example.com,,,"x; y, x,,{"t" * 201}"\n')
     assert rows[0].tags == ("x", "y")
     assert reasons(rejections) == [(2, "tag_too_long")]
 
 
 def test_a_quote_that_is_never_closed_costs_its_row_only() -> None:
-    """The rows that the open cell would have swallowed are read; the rejection names its line."""
+    """The rows inside the unclosed quotes are read; the rejection names the line of the quote."""
     good = "".join(f"Ann,,,ann{n}@example.com,,,\n" for n in range(5_000))
     rows, rejections = read(f'{HEADER}{good}"Bo,,,bo@example.com,,,\n{good}')
     assert len(rows) == 10_000
@@ -241,7 +241,9 @@ def test_a_quote_that_is_never_closed_costs_its_row_only() -> None:
 
 
 def test_a_quote_that_closes_rows_later_costs_its_row_only() -> None:
-    """Two quotation marks too many, lines apart, do not make one contact of those between."""
+    """Two stray quotation marks, lines apart, do not merge the rows between them
+    into one contact.
+    """
     rows, rejections = read(
         f'{HEADER}Ann,"Lee,,a@example.com,,,\nBo,,,b@example.com,,,\nCy,,,c@example.com,,,x"\n'
         "Di,,,d@example.com,,,\n"
@@ -251,7 +253,7 @@ def test_a_quote_that_closes_rows_later_costs_its_row_only() -> None:
 
 
 def test_cells_of_several_lines() -> None:
-    """Quoted line breaks belong to their cell; a row's line is the one on which it begins."""
+    """Quoted line breaks belong to their cell; a row's line number is that of its first line."""
     rows, rejections = read(
         f'{HEADER}"Ann\r\nMarie",,"A\rB\nC",a@example.com,,,\r\n\r\n\n   \nBo,,,b@example.com,,,'
     )
@@ -263,7 +265,7 @@ def test_cells_of_several_lines() -> None:
 
 
 def test_empty_cells_beyond_the_header_are_no_matter() -> None:
-    """A spreadsheet's trailing delimiters cost nothing, in the header and in rows."""
+    """Trailing delimiters of a spreadsheet are ignored in the header and in rows."""
     rows, rejections = read(
         "Email,Tags,,\na@example.com,x,,\nb@example.com,y\nc@example.com,z,,,,,\n"
     )
@@ -293,7 +295,7 @@ def test_empty_cells_beyond_the_header_are_no_matter() -> None:
     ],
 )
 def test_headers(header: str, options, found) -> None:
-    """Headers are known without case, space and punctuation; a mapping goes before that."""
+    """Headers are matched without case, space and punctuation; a mapping takes precedence."""
     delimiter = next((d for d in "\t;|" if d in header), ",")
     cells = delimiter.join(
         f"{letter}@example.com" for letter in "abc"[: header.count(delimiter) + 1]
@@ -345,7 +347,7 @@ def test_headers(header: str, options, found) -> None:
     ],
 )
 def test_a_file_that_is_no_import(data: bytes, options, says: str) -> None:
-    """A file that cannot be an import as a whole is refused before its rows, saying what to do."""
+    """A file that cannot be an import is rejected before its rows, with advice."""
     with pytest.raises(InvalidRequest, match="othing was stored") as refused:
         read(data, **options)
     assert says in str(refused.value)
@@ -353,7 +355,7 @@ def test_a_file_that_is_no_import(data: bytes, options, says: str) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path) -> None:
-    """A folder and a file that is not there are named, not a traceback."""
+    """A folder and a missing file are named in an error, without a traceback."""
     for path in (tmp_path, tmp_path / "missing.csv", str(tmp_path / "nul\x00")):
         with (
             pytest.raises(InvalidRequest, match=r"cannot be read: .*Nothing was stored"),
@@ -363,7 +365,7 @@ def test_files_that_cannot_be_read(tmp_path) -> None:
 
 
 def test_a_file_by_its_path(tmp_path) -> None:
-    """A path and an open file give the same, and the same digest."""
+    """A path and an open file give the same rows and the same digest."""
     path = tmp_path / "people.csv"
     path.write_text(HEADER + "A,,,a@example.com,,,\n")
     with open_contacts(path) as by_path, open_contacts(io.BytesIO(path.read_bytes())) as by_stream:
@@ -372,7 +374,7 @@ def test_a_file_by_its_path(tmp_path) -> None:
 
 
 def test_a_disk_that_fails_refuses_the_file() -> None:
-    """An error in the middle of the file is told with how far reading came."""
+    """A read error in the middle of the file is reported with the number of bytes read."""
 
     class Failing(io.BytesIO):
         def read(self, size=-1):
@@ -390,13 +392,13 @@ def test_a_disk_that_fails_refuses_the_file() -> None:
 
 
 class Endless(io.RawIOBase):
-    """A header, then the same bytes again and again, with something before and after."""
+    """A header followed by the same bytes many times, with something before and after."""
 
     def __init__(self, first: bytes, block: bytes, last: bytes) -> None:
         self._blocks = iter([HEADER.encode() + first, *[block] * 160, last])
 
     def read(self, _size: int = -1) -> bytes:
-        """Return the next block, whatever size is asked for."""
+        """Return the next block, regardless of the size."""
         return next(self._blocks, b"")
 
 
@@ -422,7 +424,7 @@ LINES = (b"x" * 999 + b"\n") * (BLOCK_BYTES // 1000)
 def test_a_row_without_end_takes_no_memory(
     first: bytes, block: bytes, last: bytes, imported: int
 ) -> None:
-    """Forty megabytes without the end of a row are one rejection; the next row is read."""
+    """A row of forty megabytes without an end is one rejection; the next row is read."""
     tracemalloc.start()
     try:
         with open_contacts(Endless(first, block, last)) as contacts:
@@ -437,7 +439,7 @@ def test_a_row_without_end_takes_no_memory(
 
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_blocks_may_end_anywhere(cut: int) -> None:
-    """Where one read ends and the next begins makes no difference, within CRLF or a character."""
+    """The split into blocks makes no difference, even within CRLF or a character."""
     data = (HEADER.replace("\n", "\r\n") + 'Zoë,"a\r\nb",,a@example.com,,,\r\n' * 3).encode()
 
     class Dripping(io.BytesIO):
@@ -449,5 +451,5 @@ def test_blocks_may_end_anywhere(cut: int) -> None:
 
 
 def test_each_reason_has_a_meaning() -> None:
-    """Reports can explain every reason there is."""
+    """Reports can explain every rejection reason."""
     assert all(reason.meaning for reason in ImportRejectionReason)

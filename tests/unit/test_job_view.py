@@ -1,4 +1,4 @@
-"""How long a job took, and who asked for it, in words."""
+"""How the duration of a job and its actor are shown."""
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
     ],
 )
 def test_a_short_job_shows_no_rate(seconds, told):
-    """A rate of a job that took no time says nothing."""
+    """No rate is shown for a job that took no time."""
     finished = None if seconds is None else BEGAN + timedelta(seconds=seconds)
     job = SimpleNamespace(
         started_at=BEGAN, finished_at=finished, rate=1000 / seconds if seconds else None
@@ -39,5 +39,5 @@ def test_a_short_job_shows_no_rate(seconds, told):
     ],
 )
 def test_an_entry_point_is_shown_once(actor, via, told):
-    """Where the way in is who asked, it is not said again."""
+    """If the entry point is the actor, it is not repeated."""
     assert _format_actor(actor, via) == told

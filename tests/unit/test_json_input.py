@@ -1,4 +1,4 @@
-"""JSON from outside: what it says is read whole, or refused."""
+"""JSON from outside is read completely or rejected."""
 
 import json
 
@@ -29,7 +29,9 @@ names = st.text(max_size=60)
 
 @given(values)
 def test_what_has_each_name_once_is_read_as_it_is(value):
-    """As by the parser of the standard library, from text or bytes."""
+    """Without duplicate names, text and bytes are read as the standard library's
+    parser reads them.
+    """
     text = json.dumps(value)
     assert read_json(text) == read_json(text.encode()) == value
     assert find_duplicate_name(read_pairs(text)) is None
@@ -37,7 +39,7 @@ def test_what_has_each_name_once_is_read_as_it_is(value):
 
 @given(names, values, values, st.lists(st.booleans(), max_size=5), values)
 def test_a_name_that_is_there_twice_is_refused_at_any_depth(name, one, other, around, beside):
-    """In an object within lists and objects, whatever the two values are."""
+    """A duplicate name is rejected in objects nested in lists and objects, for any two values."""
     key = json.dumps(name)
     text = f"{{{key}: {json.dumps(one)}, {key}: {json.dumps(other)}}}"
     for in_list in around:
@@ -48,7 +50,7 @@ def test_a_name_that_is_there_twice_is_refused_at_any_depth(name, one, other, ar
 
 
 def test_names_that_are_written_differently_are_one():
-    """An escape stands for a character."""
+    """An escaped character equals the character itself."""
     with pytest.raises(DuplicateName, match=r"'address' twice"):
         read_json(r'{"address": 1, "\u0061ddress": 2}')
 
@@ -58,7 +60,7 @@ def test_names_that_are_written_differently_are_one():
     ["", "{", b"\xff", b"\xff\xfe", "[" * 100_000, '{"a": 1}{"a": 2}', "\ufeff1"],
 )
 def test_what_is_no_json_is_one_kind_of_error(text):
-    """Too deep for Python, or no text at all."""
+    """Every invalid text, including JSON too deep for Python, raises the same kind of error."""
     for read in (read_json, read_pairs):
         with pytest.raises(ValueError) as raised:  # noqa: PT011 -- any text of the parser's
             read(text)
@@ -66,19 +68,19 @@ def test_what_is_no_json_is_one_kind_of_error(text):
 
 
 def test_pairs_keep_what_is_repeated():
-    """In its order."""
+    """Pairs keep duplicates in order."""
     assert read_pairs('{"a": 1, "b": {}, "a": [2]}') == [("a", 1), ("b", Pairs()), ("a", [2])]
 
 
 def test_too_many_values_are_refused_before_they_are_made():
-    """Whatever they are, and though the text is no JSON: it is counted and not read."""
+    """Values are counted before parsing, so the limit also holds for invalid JSON."""
     for part in ("1,", '"",', "[],", "{},", '{"a":', "[", '"x":1,', "nul,"):
         text = "[" + part * (MAX_VALUES + 1)
         for read in (read_json, read_pairs):
             for given_as in (text, text.encode()):
                 with pytest.raises(InputTooLarge, match="300,000 values"):
                     read(given_as)
-    # A list that is too long for a request is still read, so that its length can be told.
+    # A list that is too long for a request is still read, so that the error can state its length.
     for number in (100_000, 250_000):
         assert len(read_json(json.dumps([""] * number))) == number
 
@@ -88,7 +90,7 @@ def test_too_many_values_are_refused_before_they_are_made():
     st.lists(st.sampled_from([",", "[", "{", '"', "\\", "é", "\n", "]"]), min_size=1, max_size=6)
 )
 def test_what_stands_in_a_text_is_no_value(parts):
-    """A mail in a field may have any number of commas and brackets, between quotes and escapes."""
+    """Commas and brackets inside strings do not count as values."""
     told = "".join(parts) * (MAX_VALUES + 1)
     for text in (json.dumps({"a": told, "b": told}), json.dumps([told], ensure_ascii=False)):
         for given_as in (text, text.encode(), text.encode("utf-16")):
@@ -97,7 +99,7 @@ def test_what_stands_in_a_text_is_no_value(parts):
 
 @pytest.mark.parametrize("around", ["{}", '{{"params": {}}}', "[[{}]]"])
 def test_an_object_has_so_many_names_and_no_more(around):
-    """At any depth; in what a hook is told any number may come along."""
+    """The maximum of names holds at any depth. The messages of hooks have no such limit."""
     for number, is_read in ((MAX_NAMES, True), (MAX_NAMES + 1, False)):
         text = around.format(json.dumps({f"x{n}": n for n in range(number)}))
         read_pairs(text)
@@ -110,7 +112,7 @@ def test_an_object_has_so_many_names_and_no_more(around):
 
 @given(st.text("0123456789", max_size=20), st.integers(4_500, 9_000), st.sampled_from(["", "-"]))
 def test_a_number_of_any_length_is_read(digits, length, sign):
-    """As one that is too large for whatever it is given for, or as the text of its digits."""
+    """A long number is read as a very large one, or as its digits if pairs are read."""
     text = f"{sign}1{digits:7<{length}}"
     assert (abs(read_json(text)), read_json(text) < 0) == (10**99, sign == "-")
     assert read_json(f'{{"a": [{text}, 7]}}')["a"][1] == 7
@@ -119,7 +121,7 @@ def test_a_number_of_any_length_is_read(digits, length, sign):
 
 @given(values, st.integers(0, 6))
 def test_levels_are_counted(value, levels):
-    """As by a function that looks into each part by itself."""
+    """The result equals that of a simple recursive function."""
 
     def depth(part) -> int:
         parts = part.values() if isinstance(part, dict) else part

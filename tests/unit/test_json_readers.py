@@ -1,4 +1,4 @@
-"""JSON from outside is read in one place, which refuses a name that stands twice in an object."""
+"""JSON from outside is read in one place, which rejects duplicate names."""
 
 import re
 from pathlib import Path
@@ -17,11 +17,11 @@ OF_ITS_OWN = {
     "db/exports.py": "what Postgres sends",
     "runtime/devservers/directory.py": "what another process of the same folder has written",
 }
-"""Files that call a parser of JSON themselves, and what they read by it."""
+"""Files that call a JSON parser themselves, and what they read with it."""
 
 
 def test_every_reader_of_json_is_known():
-    """A new one goes through `schemas.json_input`, or says here why it need not."""
+    """A new reader uses `schemas.json_input`, or is listed here with its reason."""
     found = {
         str(path.relative_to(ROOT))
         for room in ROOMS

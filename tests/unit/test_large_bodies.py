@@ -1,4 +1,4 @@
-"""Room for large bodies: who is ended for whom."""
+"""Which large bodies are evicted to make room for others."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ ROOM = 1_000
 
 
 async def coming(bodies: LargeBodyPool, peer: str, room: int) -> tuple[LargeBody, asyncio.Task]:
-    """A body that holds room, and the wait for its next part."""
+    """Return a body that holds room, and the task that waits for its next part."""
     body = LargeBody(bodies, lambda: peer, room)
     await body.grow(LARGE_BODY_BYTES + 1)
 
@@ -36,8 +36,8 @@ rooms = st.integers(50, ROOM // 2)
 
 @given(held=st.lists(st.tuples(peers, rooms), max_size=8), peer=peers, room=rooms)
 async def test_bodies_are_ended_only_where_that_makes_room(held, peer, room):
-    """A body has room when enough of the slow ones can be ended, no more of them than it takes;
-    where it has none, none was ended. Never is more held than there is room for.
+    """Only as many slow bodies are evicted as a new body needs, and none if that is not enough. The
+    bodies held never exceed the limit.
     """
     patch = pytest.MonkeyPatch()
     patch.setattr(large_bodies, "WAIT_SECONDS", 0.0)
@@ -60,7 +60,7 @@ async def test_bodies_are_ended_only_where_that_makes_room(held, peer, room):
         left = [body for body, _ in waits if not body.is_evicted] + [new] * has_room
         assert sum(body.room for body in left) <= ROOM
         assert sum(body.room for body in left if body.peer == peer) <= ROOM // 2
-        # All may be ended here, so there is always room to be made.
+        # Every body may be evicted in this test, so room can always be made.
         assert has_room
         for body in ended:
             without = [*left, body]
@@ -73,7 +73,7 @@ async def test_bodies_are_ended_only_where_that_makes_room(held, peer, room):
 
 
 async def test_what_is_of_no_use_is_not_ended(monkeypatch):
-    """One body is slow, but too small for the newcomer, and all others hurry."""
+    """A slow body is not evicted if it is too small for the new one and all others are fast."""
     monkeypatch.setattr(large_bodies, "WAIT_SECONDS", 0.05)
     bodies = LargeBodyPool(ROOM)
     slow, waiting = await coming(bodies, "a", 200)
@@ -90,7 +90,9 @@ async def test_what_is_of_no_use_is_not_ended(monkeypatch):
 
 
 async def test_a_stalled_process_terminates_no_other(monkeypatch):
-    """While the process looked at nothing it read nothing: who was quick before is so still."""
+    """A process that was blocked could not read, so bodies that were fast before still count as
+    fast.
+    """
     monkeypatch.setattr(large_bodies, "WAIT_SECONDS", 0.05)
     monkeypatch.setattr(large_bodies, "STALE_SECONDS", 0.5)
     bodies = LargeBodyPool(ROOM)
@@ -105,7 +107,7 @@ async def test_a_stalled_process_terminates_no_other(monkeypatch):
 
 
 async def test_one_whose_time_is_over_anyway_is_ended_too():
-    """Both may happen in one turn of the event loop."""
+    """A timeout and an eviction may happen in the same turn of the event loop."""
     bodies = LargeBodyPool(ROOM)
     body = LargeBody(bodies, lambda: "a", 500)
     await body.grow(LARGE_BODY_BYTES + 1)

@@ -1,4 +1,4 @@
-"""A list names the addresses that an import of the same file would have, and nobody else's."""
+"""An address list names the same addresses as an import of the same file."""
 
 import csv
 import io
@@ -16,7 +16,9 @@ from schemas.errors import InvalidRequest
 
 
 def read(content: bytes, **options):
-    """(line, match key) of the addresses, those of which there is doubt, and the lines refused."""
+    """Return (line, match key) of the addresses, the same of doubtful ones, and the
+    rejected lines.
+    """
     rows, doubtful, refused = [], [], []
     for block in read_addresses(io.BytesIO(content), **options):
         rows += [(line, identity.match_key) for line, identity in block.rows]
@@ -26,7 +28,7 @@ def read(content: bytes, **options):
 
 
 def imported(content: bytes, **options):
-    """(line, match key) of the addresses that an import has."""
+    """Return (line, match key) of the addresses that an import reads."""
     with open_contacts(io.BytesIO(content), **options) as contacts:
         return [
             (row.line, identity.match_key)
@@ -68,7 +70,7 @@ addresses = st.sampled_from(
 def test_a_list_names_whom_an_import_of_the_file_has(
     headers, data, delimiter, separator_line, ending, encoding
 ):
-    """In every dialect and encoding, whatever else stands in the file."""
+    """The addresses are the same in every dialect and encoding, with any other columns."""
     rows = data.draw(
         st.lists(
             st.tuples(*(addresses if name in ADDRESS_HEADERS else others for name in headers)),
@@ -98,7 +100,7 @@ def test_a_list_names_whom_an_import_of_the_file_has(
 
 @given(st.lists(st.text('ab@.,;|"\n\r \té\x00', max_size=20), max_size=8))
 def test_any_text_under_a_header_names_whom_an_import_has(lines):
-    """However a file is broken, what an import makes of it a list makes of it too."""
+    """A list reads at least the addresses that an import reads, even from a broken file."""
     content = ("Email,Note\n" + "\n".join(lines)).encode()
     assert set(imported(content)) <= set(read(content)[0])
 
@@ -160,13 +162,13 @@ def test_any_text_under_a_header_names_whom_an_import_has(lines):
         (b"\n" * 20_000 + b"Email\n\na@x.example", [(20_003, "a@x.example")], []),
         (b"id,email\n1\n2,a@x.example\n3,\xff@x.example\n", [(3, "a@x.example")], [2, 4]),
         (b'a@x.example\nb"@x.example,"\n', [(1, "a@x.example")], [2]),
-        # A quotation mark in a note that is not doubled: whom the note mentions did not opt out.
+        # An undoubled quotation mark in a note: the address in the note did not opt out.
         (
             b'Email,Note\n"a@x.example","He said "no":\nk@x.example, or so\nend"\nb@x.example,ok\n',
             [(5, "b@x.example")],
             [2],
         ),
-        # A cell too many has shifted those behind it: the manager is not opted out.
+        # An extra cell shifts the following ones: the manager is not opted out.
         (b"Note,Manager,Email\na, b,m@x.example,a@x.example\n", [], [2]),
         (
             b'Email,Note\na@x.example,"a" ,\nb@x.example, "b" \n',
@@ -180,7 +182,7 @@ def test_any_text_under_a_header_names_whom_an_import_has(lines):
     ],
 )
 def test_lists_are_read_as_people_have_them(content, rows, refused):
-    """Plain lines, CSV with a column of addresses, objects; what is none is told by its line."""
+    """Plain lines, CSV and JSON objects are read; other lines are rejected by number."""
     found, _, rejections = read(content)
     assert (found, rejections) == (rows, refused)
 
@@ -201,7 +203,7 @@ def test_lists_are_read_as_people_have_them(content, rows, refused):
     ],
 )
 def test_text_around_an_address_is_removed(text):
-    """Wrapping that cannot be a part of an address is no rejection, in a list and in an import."""
+    """Lists and imports remove wrapping that cannot be part of an address."""
     content = "\n".join(["Email\tName", f"{text}\tn"]).encode()
     if '"' not in text:
         assert read(content) == ([(2, "ada@x.example")], [], [])
@@ -224,13 +226,13 @@ def test_text_around_an_address_is_removed(text):
     ],
 )
 def test_what_is_formally_valid_and_not_plausible_is_in_doubt(text):
-    """It is no new address without a word: the account tells what is meant."""
+    """A valid but implausible address is doubtful: the account decides which address is meant."""
     assert read(f"Email,Name\n{text},n\n".encode()) == ([], [(2, "ada@x.example")], [])
 
 
 @pytest.mark.parametrize("text", ["o'brien@x.example", "ada+news@x.example", "a_b-c@x.example"])
 def test_characters_that_people_have_in_addresses_are_in_no_doubt(text):
-    """An apostrophe, a tag, a hyphen."""
+    """Apostrophes, tags and hyphens cause no doubt."""
     assert read(f"{text}\n".encode()) == ([(1, text)], [], [])
 
 
@@ -248,13 +250,13 @@ def test_characters_that_people_have_in_addresses_are_in_no_doubt(text):
     ],
 )
 def test_a_file_that_is_no_list(content, says):
-    """It is refused as a whole, with what to do."""
+    """The file is rejected as a whole, with advice."""
     with pytest.raises(InvalidRequest, match=says):
         read(content)
 
 
 def test_a_named_encoding_is_read():
-    """An address in cp1252 is read where that is said, and refused where it is not."""
+    """An address in cp1252 is read only if the encoding is named."""
     content = "Name,Email\nJörg,jörg@x.example\n".encode("cp1252")
     assert read(content) == ([], [], [2])
     assert read(content, encoding="cp1252")[0] == [(2, "jörg@x.example")]
@@ -263,7 +265,7 @@ def test_a_named_encoding_is_read():
 
 
 def test_memory_is_bounded():
-    """Forty megabytes without the end of a line are one rejection; the next line is read."""
+    """A line of forty megabytes without an end is one rejection; the next line is read."""
 
     class Endless(io.RawIOBase):
         def __init__(self):
@@ -306,5 +308,5 @@ CASES = Path(__file__).parents[1] / "files"
     ],
 )
 def test_lists_that_went_wrong_once(name, rows):
-    """Each opts out whom it names, with no rejection."""
+    """Each of these lists, which once failed, opts out its addresses without a rejection."""
     assert read((CASES / name).read_bytes()) == (rows, [], [])

@@ -1,4 +1,4 @@
-"""`docs/log-events.md` says what `runtime/events.py` says."""
+"""`docs/log-events.md` agrees with `runtime/events.py`."""
 
 import ast
 import re
@@ -23,19 +23,19 @@ ROOMS = ("engine", "workers", "producers", "cli", "web", "runtime")
 
 
 def table(keys: dict[str, str]) -> str:
-    """Write the event's keys as a table in Markdown."""
+    """Return the event's keys as a Markdown table."""
     rows = "".join(f"| `{key}` | {meaning} |\n" for key, meaning in keys.items())
     return f"| key | meaning |\n|---|---|\n{rows}"
 
 
 def section(event: Event) -> str:
-    """Write the document's section about the event."""
+    """Return the document's section about the event."""
     keys = f"\n{table(dict(event.keys))}" if event.keys else ""
     return f"### `{event.name}`\n\n{event.meaning}\n{keys}"
 
 
 def document() -> str:
-    """The page as it has to be. `python -m tests.unit.test_log_events` writes it."""
+    """Return the generated page. `python -m tests.unit.test_log_events` writes it."""
     return (
         "# Log events\n\n"
         "One line per event on standard output: JSON, logfmt or for people (`LOG_FORMAT`), at\n"
@@ -60,7 +60,7 @@ def log_calls(path: Path) -> Iterator[tuple[int, str, list[str]]]:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_each_call_names_declared_keys(room: str) -> None:
-    """Also the calls for lines that are seldom written, which no other test may reach."""
+    """Calls for rare lines that no other test reaches are included."""
     found = [
         f"{path}:{line}: {event} has no {', '.join(sorted(undeclared))}"
         for path in sorted((ROOT / room).rglob("*.py"))
@@ -71,12 +71,12 @@ def test_each_call_names_declared_keys(room: str) -> None:
 
 
 def test_the_document_matches_the_code() -> None:
-    """Every event and every key is on the page, in the same words."""
+    """The page lists every event and key in the words of the code."""
     assert DOCUMENT.read_text() == document()
 
 
 def test_names_are_dotted_and_keys_are_words() -> None:
-    """So that they can be searched for and used as columns."""
+    """Such names can be searched for and used as columns."""
     for event in EVENTS.values():
         assert re.fullmatch(r"[a-z_]+\.[a-z_]+", event.name)
         assert event.meaning.endswith(".")
@@ -86,8 +86,8 @@ def test_names_are_dotted_and_keys_are_words() -> None:
 
 
 def test_each_key_has_one_type() -> None:
-    """Every key of every event has a type, and every key with a type is used. A line with another
-    type fails the test that wrote it (`runtime.logs.Log.check`).
+    """Every key of every event has a type, and every typed key is used. A line with another type
+    fails the test that logged it (`runtime.logs.Log.check`).
     """
     assert {key for event in EVENTS.values() for key in event.keys} == set(KEYS)
     assert {*KEYS, *COMMON_KEYS} == set(KEY_TYPES)

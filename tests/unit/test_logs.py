@@ -1,4 +1,4 @@
-"""A log line is declared, carries no address or secret, and is small enough to stay whole."""
+"""A log line is declared, contains no address or secret, and is short enough to stay whole."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ def configured(**values: Any) -> Settings:
 
 @pytest.fixture
 def descriptor(tmp_path: Any) -> Iterator[int]:
-    """What stands in for standard output; all settings of logging are put back afterwards."""
+    """Yield a descriptor that replaces standard output; restore all logging settings afterwards."""
     root = logging.getLogger()
     before = (root.level, list(root.handlers))
     descriptor = os.open(tmp_path / "lines", os.O_RDWR | os.O_CREAT)
@@ -68,7 +68,7 @@ CHUNK = {
 
 
 def test_a_line_carries_facts_time_level_and_correlation(descriptor: int) -> None:
-    """The canonical line, with the correlation id of the context it was written in."""
+    """Each line has its time, level and keys, and the correlation id of its context."""
     logs.configure(configured(), descriptor=descriptor)
     with logs.bind_context(correlation_id="c-1"):
         log.info(events.CHUNK_PROCESSED, **CHUNK)
@@ -79,7 +79,7 @@ def test_a_line_carries_facts_time_level_and_correlation(descriptor: int) -> Non
 
 
 def test_what_is_not_declared_is_refused() -> None:
-    """An unknown key, and an event that is not in the list, raise in the tests."""
+    """In tests, an unknown key and an undeclared event raise an error."""
     with pytest.raises(UndeclaredLogLineError, match="does not declare colour"):
         log.info(events.JOB_STARTED, job=1, colour="red")
     stray = Event("job.imagined", "It is not in the list.", {})
@@ -90,7 +90,7 @@ def test_what_is_not_declared_is_refused() -> None:
 def test_what_is_not_declared_is_written_in_production(
     descriptor: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mistake in a log line never stops the work."""
+    """In production, an undeclared key or event does not stop the work."""
     monkeypatch.setattr(logs.Log, "check", None)
     logs.configure(configured(), descriptor=descriptor)
     log.info(events.JOB_STARTED, job=1, colour="red")
@@ -98,7 +98,7 @@ def test_what_is_not_declared_is_written_in_production(
 
 
 def test_the_level_is_a_threshold(descriptor: int) -> None:
-    """With LOG_LEVEL=warning, information is left out."""
+    """LOG_LEVEL=warning drops lines of level info."""
     logs.configure(configured(log_level="warning"), descriptor=descriptor)
     log.info(events.JOB_STARTED, job=1)
     log.warning(events.QUEUE_UNREACHABLE, error="TimeoutError")
@@ -106,7 +106,7 @@ def test_the_level_is_a_threshold(descriptor: int) -> None:
 
 
 def test_libraries_log_to_the_same_place(descriptor: int) -> None:
-    """Their warnings become lines like ours; what they tell in passing does not."""
+    """Warnings of libraries become lines like ours; their information is dropped."""
     logs.configure(configured(), descriptor=descriptor)
     logging.getLogger("dramatiq.worker").info("working")
     logging.getLogger("dramatiq.worker").warning("lost jane@example.org at %d", 7)
@@ -117,7 +117,7 @@ def test_libraries_log_to_the_same_place(descriptor: int) -> None:
 
 
 def test_an_exception_tells_kind_and_place_and_not_its_text(descriptor: int) -> None:
-    """Its text may quote data, so that is left to the database and to standard error."""
+    """The text of an exception may quote data, so the line has only its type and place."""
     logs.configure(configured(), descriptor=descriptor)
     try:
         try:
@@ -133,7 +133,7 @@ def test_an_exception_tells_kind_and_place_and_not_its_text(descriptor: int) -> 
 
 
 def test_a_line_that_nobody_can_read_stops_nothing() -> None:
-    """Standard output may be closed, or a pipe whose reader has gone."""
+    """A closed standard output, or a pipe without a reader, raises nothing."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -146,7 +146,7 @@ def test_a_line_that_nobody_can_read_stops_nothing() -> None:
 
 @pytest.mark.parametrize("log_format", ["logfmt", "console"])
 def test_other_formats_have_the_same_facts(descriptor: int, log_format: str) -> None:
-    """The lines of logfmt and for consoles name the event and its facts, on one line."""
+    """Each line of logfmt and console output names the event and its keys."""
     logs.configure(configured(log_format=log_format), descriptor=descriptor)
     log.info(events.CHUNK_PROCESSED, **CHUNK)
     [line] = written(descriptor).splitlines()
@@ -156,7 +156,7 @@ def test_other_formats_have_the_same_facts(descriptor: int, log_format: str) -> 
 
 
 def test_json_is_the_default_where_no_terminal_is(descriptor: int) -> None:
-    """Without LOG_FORMAT a file or a pipe gets JSON."""
+    """Without LOG_FORMAT, output to a file or a pipe is JSON."""
     logs.configure(configured(log_format=None), descriptor=descriptor)
     log.info(events.JOB_STARTED, job=1)
     assert lines(descriptor)[0]["job"] == 1
@@ -173,7 +173,7 @@ anything = st.recursive(
 
 @given(facts=st.dictionaries(st.text(min_size=1, max_size=20), anything, max_size=20))
 def test_any_facts_make_one_short_line(facts: dict[str, Any]) -> None:
-    """Whatever the facts: JSON that can be read, one line, at most 4,000 bytes; logfmt too."""
+    """Any keys give one line of valid JSON, or of logfmt, of at most 4,000 bytes."""
     line = render_line({"event": "x"}, facts, render_json)
     assert len(line) <= MAX_LINE_BYTES
     assert line.count(b"\n") == 1
@@ -184,7 +184,7 @@ def test_any_facts_make_one_short_line(facts: dict[str, Any]) -> None:
 
 
 def test_what_was_shortened_says_so() -> None:
-    """A long value is cut, the others stay, and `truncated` is set."""
+    """A long value is cut, other values stay, and `truncated` is set."""
     line = json.loads(render_line({"event": "x"}, {"job": 7, "message": "a" * 9000}, render_json))
     assert line["job"] == 7
     assert line["truncated"] is True
@@ -195,7 +195,7 @@ def test_what_was_shortened_says_so() -> None:
 
 @given(before=st.text(max_size=50), address=st.emails(), after=st.text(max_size=50))
 def test_no_address_gets_through(before: str, address: str, after: str) -> None:
-    """Wherever an address stands, at whatever depth, neither half of it is in the line."""
+    """Neither half of an address is in the line, however deep it was nested."""
     text = f"{before} <{address}>, {after}"
     for facts in ({"a": text}, {"a": {text: [text]}}, {"a": ("x" * 1990 + " " + text)}):
         line = render_line({}, facts, render_json).decode()
@@ -216,11 +216,11 @@ def test_no_address_gets_through(before: str, address: str, after: str) -> None:
     ],
 )
 def test_no_secret_gets_through(text: str) -> None:
-    """URLs with credentials, words that name a secret, and addresses in their odder shapes."""
+    """URLs with credentials, words that name a secret, and unusual addresses are redacted."""
     assert "hunter2" not in redact(text)
 
 
 @pytest.mark.parametrize("text", ["job 7 of account 1", "at 07:06:39.221", "opt_in", ""])
 def test_ordinary_text_is_left_alone(text: str) -> None:
-    """Nothing is blotted out that needs no blotting."""
+    """Text without addresses and secrets is not redacted."""
     assert redact(text) == text

@@ -1,4 +1,4 @@
-"""`make matrix` runs what is installed, and says what is not."""
+"""`make matrix` runs on the installed versions and lists the missing ones."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def program(folder: Path, name: str, script: str) -> Path:
 
 
 def test_each_version_runs_once() -> None:
-    """Each Python has the embedded Postgres, and each Postgres the oldest Python."""
+    """Each Python runs with the embedded Postgres, and each Postgres with the oldest Python."""
     assert choose_runs(["3.12", "3.9", "3.11"], [16, 15]) == [
         Run("3.9", None),
         Run("3.11", None),
@@ -30,7 +30,7 @@ def test_each_version_runs_once() -> None:
 
 
 def test_only_a_python_that_runs_is_chosen(tmp_path: Path) -> None:
-    """A shim of an inactive version, or one that runs another version, is passed over."""
+    """A shim of an inactive version, or one that runs another version, is skipped."""
     shims, versions = tmp_path / "shims", tmp_path / "versions"
     program(shims, "python3.12", "exit 127")
     program(shims, "python3.13", "echo 3.9")
@@ -42,7 +42,7 @@ def test_only_a_python_that_runs_is_chosen(tmp_path: Path) -> None:
 
 
 def test_only_a_supported_postgres_with_all_programs_is_chosen(tmp_path: Path) -> None:
-    """The server says which version it is, and `initdb` must be there."""
+    """The server must report a supported version, and `initdb` must exist."""
     told = {"a": "14.1", "b": "16.3 (Debian 16.3-1)", "c": "16.4", "d": "17.0", "e": "18beta1"}
     for name, number in told.items():
         program(tmp_path / name, "postgres", f"echo 'postgres (PostgreSQL) {number}'")
@@ -53,7 +53,7 @@ def test_only_a_supported_postgres_with_all_programs_is_chosen(tmp_path: Path) -
 
 
 def test_the_table_names_what_ran_and_what_is_missing() -> None:
-    """Each supported version has a line; a failure stands out."""
+    """Each supported version has a line, and failures are marked."""
     runs = {Run("3.11", None): PASSED, Run("3.12", None): FAILED, Run("3.11", 15): PASSED}
     pythons = {"3.11": Path("/usr/bin/python3.11"), "3.12": Path("/usr/bin/python3.12")}
     assert table(runs, pythons, {15: Path("/usr/lib/postgresql/15/bin")}, "18.6") == [

@@ -1,4 +1,4 @@
-"""The migrations as they lie in their folder."""
+"""The migration files in their folder."""
 
 import re
 
@@ -9,8 +9,8 @@ from db.migrate import _MIGRATIONS, known_revisions, latest_revision
 
 
 def test_file_names_tell_the_revisions():
-    """What is read from the names, to spare every command the loading of alembic, is what
-    alembic finds: the same revisions, in one line, with the same newest one.
+    """The revisions read from the file names, which saves loading alembic, equal those that alembic
+    finds. They form one line with the same newest revision.
     """
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
@@ -21,5 +21,6 @@ def test_file_names_tell_the_revisions():
     for script in scripts.walk_revisions():
         file = _MIGRATIONS / "versions" / script.path
         assert file.with_suffix(".sql").exists()
-        # A deploy runs `pre` ones before its code, and `post` ones when the old code is gone.
+        # A deploy runs `pre` migrations before its code, and `post` ones after the old code has
+        # ended.
         assert re.fullmatch(r"0001_initial|\d{4}_(pre|post)_[a-z0-9_]+", file.stem)

@@ -1,4 +1,4 @@
-"""An outage is logged once, even if many threads see it at the same time."""
+"""An outage is logged once, even if many threads notice it at the same time."""
 
 import threading
 import time
@@ -13,12 +13,12 @@ from workers.server_outages import Outages
 
 
 def outage_events(lines: list) -> list[str]:
-    """Return the events of the log's lines."""
+    """Return the events of the log lines."""
     return [line["event"] for line in lines]
 
 
 def test_an_outage_and_its_end_are_logged_once():
-    """However often it was tried meanwhile."""
+    """The number of attempts in between makes no difference."""
     outage = queue_outage(worker="w")
     with capture_logs() as lines:
         for _ in range(50):
@@ -31,7 +31,7 @@ def test_an_outage_and_its_end_are_logged_once():
 
 
 def test_a_late_answer_ends_no_outage():
-    """What was asked before the server failed is answered by the server as it was."""
+    """An answer to a request from before the failure does not end the outage."""
     outage = queue_outage(worker="w")
     asked_before = time.monotonic()
     with capture_logs() as lines:
@@ -43,7 +43,7 @@ def test_a_late_answer_ends_no_outage():
 
 
 def test_an_old_connection_ends_no_outage_of_postgres_and_a_new_one_does():
-    """A Postgres that is shut down answers on connections that it had, and makes no new ones."""
+    """During shutdown, Postgres answers on existing connections but accepts no new ones."""
     outage = Outages("w").database
     with capture_logs() as lines:
         outage.record_failure(OSError(), time.monotonic())
@@ -55,7 +55,7 @@ def test_an_old_connection_ends_no_outage_of_postgres_and_a_new_one_does():
 
 
 def test_a_late_failure_begins_no_outage():
-    """What timed out because it was asked while the server was away tells of that outage only."""
+    """A request made during the outage may time out after it, but starts no new outage."""
     outage = queue_outage(worker="w")
     with capture_logs() as lines:
         outage.record_failure(OSError(), time.monotonic())
@@ -67,7 +67,7 @@ def test_a_late_failure_begins_no_outage():
 
 
 def test_threads_that_fail_together_tell_of_one_outage():
-    """The first one tells, whichever that is."""
+    """Any one of the threads logs the outage."""
     outage = queue_outage(worker="w")
     together = threading.Barrier(8)
 
@@ -87,8 +87,8 @@ def test_threads_that_fail_together_tell_of_one_outage():
 
 @pytest.mark.parametrize("kind", CONTENTION_ERRORS)
 async def test_what_was_in_the_way_is_told_and_is_no_outage(kind: type[Exception]):
-    """A full disk, or a lock that somebody holds, is a line each time, and nobody is asked whether
-    Postgres is there: it has answered.
+    """A full disk or a lock is logged each time without testing the connection, because Postgres
+    has answered.
     """
     nobody = asyncpg.create_pool("postgresql://127.0.0.1:1/none", min_size=0)
     with capture_logs() as lines:

@@ -1,4 +1,4 @@
-"""How many examples a property has is the profile's business."""
+"""The Hypothesis profile decides how many examples a property has."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,9 @@ TESTS = Path(__file__).parents[1]
 
 
 def test_no_test_fixes_how_many_examples_it_makes() -> None:
-    """Where a test sets it, it asks `examples` or `check_property`, which go by the profile."""
+    """Tests that set a number of examples use `example_count` or `check_property`, which scale it
+    by the profile.
+    """
     fixed = re.compile(r"settings\([^)]*max_examples=\d")
     found = [
         path.name
@@ -22,7 +24,9 @@ def test_no_test_fixes_how_many_examples_it_makes() -> None:
 
 
 def test_each_profile_makes_its_share() -> None:
-    """Of what a test asks for: few while one works on it, many by night, and one at least."""
+    """A profile scales the requested number: few during development, many at night,
+    at least one.
+    """
     loaded = settings.get_current_profile_name()
     try:
         made = {}

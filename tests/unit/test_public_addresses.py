@@ -1,4 +1,4 @@
-"""No notice leaves for an address that is not of the public internet, in whatever guise."""
+"""No completion webhook is sent to an address outside the public internet, in any form."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -25,7 +25,7 @@ NETWORKS = [ip_network(text) for text in NOT_PUBLIC.split()]
 
 
 def inside(network):
-    """Any address of the network."""
+    """Return a strategy for any address of the network."""
     low, high = int(network.network_address), int(network.broadcast_address)
     return st.integers(low, high).map(type(network.network_address))
 
@@ -35,7 +35,7 @@ not_public_v4 = st.sampled_from([n for n in NETWORKS if n.version == 4]).flatmap
 
 
 def guises(address: IPv4Address) -> list[IPv6Address]:
-    """The IPv6 addresses that stand for it: mapped, translated, and in a 6to4 network."""
+    """Return the IPv6 addresses that represent it: mapped, translated (NAT64) and 6to4."""
     number = int(address)
     return [
         IPv6Address((0xFFFF << 32) | number),
@@ -46,19 +46,19 @@ def guises(address: IPv4Address) -> list[IPv6Address]:
 
 @given(not_public)
 def test_what_is_reserved_is_not_public(address):
-    """Each network that is private, shared, local, reserved, of a group or for documentation."""
+    """Private, shared, local, reserved, multicast and documentation networks are not public."""
     assert not is_public(address)
 
 
 @given(not_public_v4)
 def test_no_guise_makes_an_address_public(address):
-    """An IPv4 address does not come in by an IPv6 address that stands for it."""
+    """An IPv6 address that represents a non-public IPv4 address is not public either."""
     assert not any(is_public(guise) for guise in guises(address))
 
 
 @given(st.ip_addresses())
 def test_nothing_is_public_that_python_knows_not_to_be(address):
-    """Whatever the lists here have forgotten."""
+    """An address that Python considers non-public is not public, even if our list lacks it."""
     if not address.is_global or address.is_multicast or address.is_link_local:
         stands_for = getattr(address, "ipv4_mapped", None)
         assert not is_public(address) or (stands_for is not None and is_public(stands_for))
@@ -68,7 +68,7 @@ def test_nothing_is_public_that_python_knows_not_to_be(address):
     "text", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "100.128.0.1"]
 )
 def test_hosts_of_the_internet_are_public(text):
-    """The guard lets through what it is for."""
+    """The guard lets public addresses through."""
     assert is_public(ip_address(text))
 
 
@@ -77,7 +77,7 @@ def test_hosts_of_the_internet_are_public(text):
     ["168.63.129.16", "169.254.169.254", "fd00:ec2::254", "100.100.100.200", "192.0.0.192"],
 )
 def test_no_metadata_service_is_public(text):
-    """Not by its own address, and in no guise."""
+    """Neither a metadata service's address nor any IPv6 form of it is public."""
     address = ip_address(text)
     assert not is_public(address)
     if isinstance(address, IPv4Address):
@@ -92,7 +92,7 @@ def url_of(address, port) -> str:
 
 @given(not_public, st.sampled_from(["", ":80", ":8080", ":6379"]))
 def test_a_url_with_such_an_address_is_refused(address, port):
-    """When the job is submitted, in words; where notices may be private it is not."""
+    """Submission fails with an explanation, unless private webhooks are allowed."""
     url = url_of(address, port)
     with pytest.raises(InvalidRequest, match="nothing was stored"):
         require_public_url(Settings(), url)
@@ -100,7 +100,7 @@ def test_a_url_with_such_an_address_is_refused(address, port):
 
 
 def refused_as_submitted(url: str) -> bool:
-    """Whether a request with the URL, brought to its one form, is refused."""
+    """Return whether a request with the normalized URL is rejected."""
     try:
         require_public_url(Settings(), _POST_URL.validate_python(url))
     except (ValidationError, InvalidRequest):
@@ -109,7 +109,7 @@ def refused_as_submitted(url: str) -> bool:
 
 
 def spellings(address: IPv4Address) -> list[str]:
-    """The ways in which a URL may write an IPv4 address."""
+    """Return the ways in which a URL may write an IPv4 address."""
     number, (a, b, c, d) = int(address), address.packed
     return [
         str(number),
@@ -125,7 +125,9 @@ def spellings(address: IPv4Address) -> list[str]:
 
 @given(not_public_v4)
 def test_no_spelling_makes_an_address_public(address):
-    """Decimal, octal, hexadecimal, with a dot behind, percent-encoded or in wide digits."""
+    """Decimal, octal, hexadecimal, trailing-dot, percent-encoded and full-width
+    forms are rejected.
+    """
     for host in spellings(address):
         assert refused_as_submitted(f"http://{host}/ended"), host
         assert refused_as_submitted(f"https://{host}:/ended"), host
@@ -147,14 +149,14 @@ def test_no_spelling_makes_an_address_public(address):
     ],
 )
 def test_names_of_a_network_inside_are_refused(host, end):
-    """Without a look at what they lead to."""
+    """These names are rejected without resolving them."""
     assert refused_as_submitted(f"http://{host}{end}/ended")
 
 
 @pytest.mark.parametrize("port", [1, 22, 25, 81, 443, 2375, 5432, 6379, 8443, 9200, 65535])
 @pytest.mark.parametrize("host", ["example.com", "8.8.8.8", "[2606:4700::1111]"])
 def test_other_ports_than_those_of_web_servers_are_refused(host, port):
-    """With a sentence that names those that are allowed."""
+    """The error names the allowed ports."""
     with pytest.raises(InvalidRequest, match="port 443 or 8443"):
         require_public_url(Settings(), f"http://{host}:{port}/ended")
     require_public_url(Settings(allow_private_webhooks=True), f"http://{host}:{port}/ended")
@@ -170,11 +172,11 @@ def test_other_ports_than_those_of_web_servers_are_refused(host, port):
     ],
 )
 def test_urls_of_the_internet_are_accepted(url):
-    """In any form that has one meaning."""
+    """Public URLs are accepted in any unambiguous form."""
     assert not refused_as_submitted(url)
 
 
 def test_a_name_is_looked_at_when_it_is_resolved():
-    """It is no literal address, whatever it leads to."""
+    """A name is not treated as an address before it is resolved, whatever it resolves to."""
     assert parse_ip_literal("localhost") is None
     require_public_url(Settings(), "https://example.com/ended")

@@ -1,4 +1,4 @@
-"""A key has what it was promised, at once and over time, and no other key is touched by it."""
+"""Each key gets its allowed rate, in bursts and over time, independently of other keys."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ KEY, OTHER = 1, 2
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock whose time the test sets."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -28,7 +28,9 @@ pauses = st.lists(st.floats(min_value=0, max_value=10), max_size=60)
 
 @given(per_second=rates, pauses=pauses)
 def test_never_more_than_a_second_and_the_time_that_passed_give(per_second, pauses) -> None:
-    """Of however many requests at whatever moments, no more are let through than that."""
+    """Any number of requests at any times never exceeds one second's worth plus the
+    rate over time.
+    """
     clock, let_through = Clock(), 0
     limit = RateLimiter(per_second, clock)
     for pause in pauses:
@@ -39,7 +41,7 @@ def test_never_more_than_a_second_and_the_time_that_passed_give(per_second, paus
 
 @given(per_second=rates, pauses=pauses)
 def test_who_waits_as_told_is_let_through(per_second, pauses) -> None:
-    """The wait that is told is enough, and what was refused costs nothing."""
+    """The stated wait is long enough, and rejected requests cost nothing."""
     clock = Clock()
     limit = RateLimiter(per_second, clock)
     for pause in pauses:
@@ -53,7 +55,9 @@ def test_who_waits_as_told_is_let_through(per_second, pauses) -> None:
 
 @given(per_second=st.integers(min_value=1, max_value=50))
 def test_a_second_s_worth_may_come_at_once(per_second) -> None:
-    """So many and no more; another key still has all of its own."""
+    """One second's worth of requests passes, the next one does not, and another key
+    is unaffected.
+    """
     limit = RateLimiter(per_second, Clock())
     answers = [limit.take_token(KEY) for _ in range(per_second + 1)]
     assert answers[:-1] == [0] * per_second
@@ -62,7 +66,7 @@ def test_a_second_s_worth_may_come_at_once(per_second) -> None:
 
 
 def test_a_key_uploads_so_many_files_at_a_time() -> None:
-    """Another one does not fit, whatever its size; what has ended makes room."""
+    """A further file is rejected, whatever its size, until an earlier upload has ended."""
     limit = UploadLimiter(Settings(max_concurrent_uploads=2, max_concurrent_upload_bytes=10_000))
     with limit.hold(KEY, 10), limit.hold(KEY, 0):
         with pytest.raises(Problem), limit.hold(KEY, 0):
@@ -74,7 +78,9 @@ def test_a_key_uploads_so_many_files_at_a_time() -> None:
 
 
 def test_a_key_uploads_so_many_bytes_at_a_time() -> None:
-    """By what is declared, and by what comes beyond it; one that is alone may be larger."""
+    """Declared bytes and bytes beyond the declaration count; a single upload may
+    exceed the limit.
+    """
     limit = UploadLimiter(Settings(max_concurrent_upload_bytes=10_000))
     with limit.hold(KEY, 90_000) as count_bytes:
         count_bytes(90_001)

@@ -1,4 +1,4 @@
-"""Whom the rows of an import are about."""
+"""Which contacts the rows of an import are about."""
 
 from itertools import combinations, count
 
@@ -18,7 +18,7 @@ files = st.lists(people, max_size=6)
 
 
 def rows_of(people, first=1, external_ids=()) -> list[RowToRecognize]:
-    """Rows with ids from `first` on."""
+    """Return rows with ids from `first` on."""
     ids = dict(enumerate(external_ids))
     return [
         RowToRecognize(
@@ -29,7 +29,7 @@ def rows_of(people, first=1, external_ids=()) -> list[RowToRecognize]:
 
 
 def account_after(rows, before=()) -> list[ContactCandidate]:
-    """The account's contacts after an import of the rows."""
+    """Return the account's contacts after an import of the rows."""
     contacts = {contact.id: contact for contact in before}
     found = recognize(rows, before, frozenset())
     for row in rows:
@@ -55,20 +55,18 @@ def account_after(rows, before=()) -> list[ContactCandidate]:
 
 
 def beside(contacts) -> set[frozenset[str]]:
-    """Which addresses stand beside which: what an opt-out reaches goes by it."""
+    """Return the pairs of sibling addresses, which decide how far an opt-out is propagated."""
     return {frozenset(pair) for contact in contacts for pair in combinations(contact.held, 2)}
 
 
 def read_sample_contacts(contacts, key) -> int:
-    """Count the contacts with this match key, without repeats of one person."""
+    """Return the number of contacts with this match key, without repeats of one person."""
     return sum(key in contact.held and not contact.is_repeat for contact in contacts)
 
 
 @given(files)
 def test_an_import_that_is_repeated_changes_nothing(people):
-    """Every row of a file that was imported before is recognized, and adds nothing: no contact,
-    no address and no person.
-    """
+    """Every row of a repeated file is recognized and adds no contact, no address and no person."""
     once = account_after(rows_of(people))
     kept = [(each.id, dict(each.match_keys), each.is_repeat) for each in once]
     again = rows_of(people, first=100)
@@ -81,8 +79,8 @@ def test_an_import_that_is_repeated_changes_nothing(people):
 
 @given(files, st.permutations(IDS))
 def test_an_import_with_ids_that_is_repeated_changes_no_reach(people, external_ids):
-    """A file with ids makes no address the sibling of another one when it is imported again; and
-    from then on it makes no person either.
+    """Importing a file with ids again makes no new siblings. From the third import on, it adds no
+    person either.
     """
     once = account_after(rows_of(people, external_ids=external_ids))
     reach = beside(once)
@@ -96,8 +94,8 @@ def test_an_import_with_ids_that_is_repeated_changes_no_reach(people, external_i
 
 @given(files, st.permutations(range(6)))
 def test_what_an_opt_out_reaches_does_not_depend_on_the_order_of_rows(people, order):
-    """Addresses stand beside each other exactly if a row has both, whoever the rows were recognized
-    as: nobody becomes the sibling of a stranger.
+    """Two addresses are siblings exactly if one row has both, however rows were recognized. No
+    stranger becomes a sibling.
     """
     told = [people[n] for n in order if n < len(people)]
     wanted = {frozenset(pair) for _, _, keys in people for pair in combinations(keys, 2)}
@@ -107,7 +105,9 @@ def test_what_an_opt_out_reaches_does_not_depend_on_the_order_of_rows(people, or
 
 @given(files)
 def test_each_set_of_addresses_is_one_person_at_least_and_at_most_one_for_each_name(people):
-    """Of contacts with the same addresses exactly one counts as a person."""
+    """At least one of the contacts with the same addresses counts as a person, and a repeat always
+    has such a twin.
+    """
     contacts = account_after(rows_of(people))
     for contact in contacts:
         twins = [each for each in contacts if each.held == contact.held]
@@ -117,7 +117,7 @@ def test_each_set_of_addresses_is_one_person_at_least_and_at_most_one_for_each_n
 
 @given(files, files)
 def test_a_row_is_never_recognised_as_someone_of_another_name(people, others):
-    """Without ids, no row is about a contact that has another given or family name."""
+    """Without ids, no row matches a contact with another given or family name."""
     before = account_after(rows_of(people))
     names = {each.id: (each.given_name, each.family_name) for each in before}
     rows = rows_of(others, first=100)
@@ -147,8 +147,8 @@ def named(arriving: RowToRecognize, family_name: str) -> RowToRecognize:
 
 
 def test_an_id_recognises_a_person_whose_address_and_family_name_changed():
-    """With the id of the other system, a contact is updated: the family name where an address is
-    the same, and a new address goes into a free field.
+    """An id of another system updates a contact that shares an address. Its family name changes,
+    and a new address goes into a free field.
     """
     known = candidate(1, "Ann", "a@x.example", external_id="7")
     known.family_name = "Night"
@@ -160,14 +160,16 @@ def test_an_id_recognises_a_person_whose_address_and_family_name_changed():
 
 
 def test_an_id_does_not_mix_up_a_couple():
-    """Files that number their rows give a couple who share an address the same id: two people."""
+    """Files that number their rows may give a couple with a shared address the same id; they stay
+    two people.
+    """
     known = candidate(1, "Ann", "family@x.example", "ann@x.example", external_id="1")
     arriving = row(9, "Bob", "family@x.example", "bob@x.example", external_id="1")
     assert recognize([arriving], [known], frozenset()).matches == {}
 
 
 def test_an_id_and_half_a_name_recognize_no_contact():
-    """Without an address in common it takes both names: many people are called John."""
+    """Without a shared address, both names must match: many people are called John."""
     known = candidate(1, "John", "j1@x.example", external_id="1")
     other = row(9, "John", "j2@x.example", external_id="1")
     assert recognize([other], [known], frozenset()).matches == {}
@@ -177,8 +179,8 @@ def test_an_id_and_half_a_name_recognize_no_contact():
 
 
 def test_the_same_id_of_a_stranger_recognises_nobody():
-    """Two systems number their contacts alike: another name and other addresses are another person,
-    who goes without the id.
+    """Two systems may use the same id. Another name and other addresses are another person, who is
+    stored without the id.
     """
     known = candidate(1, "Ann", "a@x.example", external_id="7")
     found = recognize([row(9, "Bob", "b@x.example", external_id="7")], [known], frozenset())
@@ -187,8 +189,8 @@ def test_the_same_id_of_a_stranger_recognises_nobody():
 
 
 def test_two_records_of_one_system_are_two_people():
-    """With different ids, the same address alone makes nobody the same person; with the same name
-    as well it does, since another system has another id for the person.
+    """With different ids, a shared address alone is not enough. With the same name as well it is:
+    another system has another id for the person.
     """
     known = candidate(1, "Ann", "a@x.example", external_id="7")
     nobody = recognize([row(9, None, "a@x.example", external_id="8")], [known], frozenset())
@@ -199,7 +201,9 @@ def test_two_records_of_one_system_are_two_people():
 
 
 def test_nobody_is_extended_through_a_role_address_alone():
-    """The contact of an info@ is not the person who is imported with it and an own address."""
+    """The contact of an info@ address is not the person imported with it and an address of their
+    own.
+    """
     known = candidate(1, None, "info@x.example")
     arriving = row(9, None, "info@x.example", "ann@x.example")
     assert recognize([arriving], [known], frozenset({"info@x.example"})).matches == {}
@@ -207,7 +211,7 @@ def test_nobody_is_extended_through_a_role_address_alone():
 
 
 def test_a_full_contact_takes_no_further_address():
-    """A contact has three fields; a row with a fourth address becomes a contact of its own."""
+    """A contact has three fields; a row with a fourth address becomes a new contact."""
     known = candidate(1, "Ann", "a@x.example", "b@x.example", "c@x.example", external_id="7")
     found = recognize(
         [row(9, "Ann", "a@x.example", "d@x.example", external_id="7")], [known], frozenset()
@@ -216,7 +220,7 @@ def test_a_full_contact_takes_no_further_address():
 
 
 def test_who_counted_for_a_repeat_and_grows_leaves_it_to_count_itself():
-    """When one of two contacts with the same addresses comes to hold another one, both count."""
+    """If one of two contacts with the same addresses gets another one, both count."""
     numbers = count(1)
     ann = candidate(next(numbers), "Ann", "a@x.example")
     bob = candidate(next(numbers), "Bob", "a@x.example", is_repeat=True)

@@ -1,8 +1,7 @@
-"""Texts that are made to take long, or much memory, take no more than others of their length.
+"""Crafted texts take no more time or memory than other texts of their length.
 
-A pattern that takes time by the square of the length, or a parser that does, would take many
-minutes of what stands here: the deadline tells a hang, and no speed. See
-`tests.kit.hostile_bodies` for speed.
+A pattern or parser with quadratic time would need many minutes for these texts: the timeout detects
+a hang and does not measure speed. `tests.kit.hostile_bodies` measures speed.
 """
 
 import encodings
@@ -46,7 +45,7 @@ from web.form_parser import parse_fields
 from web.prefer_wait import _find_wait
 
 LENGTH = 50_000
-"""By the square of it: minutes. In proportion to it: some milliseconds."""
+"""Quadratic time would be minutes at this length; linear time is some milliseconds."""
 
 UNITS = [
     *(
@@ -77,7 +76,7 @@ AROUND = [("", ""), ("a@b.example (", ")"), ("'", "\x01")]
 
 
 def a_row(text: str) -> bytes:
-    """The text in a cell of its own, which it does not leave."""
+    """Return the text as one quoted cell."""
     return f'"{text.replace(chr(34), 2 * chr(34))}"'.encode(errors="replace")
 
 
@@ -133,8 +132,10 @@ READERS = {
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("reader", READERS)
 def test_the_time_is_in_proportion_to_the_length(monkeypatch, reader):
-    """Of each text that repeats a few characters, whatever stands before and behind it."""
-    # The patterns for an address are linear in themselves, besides that they get no such text.
+    """Reading time is linear for texts that repeat a few characters between any
+    prefix and suffix.
+    """
+    # The address patterns are linear themselves, although they never get such long texts.
     monkeypatch.setattr(addresses, "MAX_WRAPPED_LENGTH", 10 * LENGTH)
     for unit, (before, behind) in product(UNITS, AROUND):
         with suppress(InvalidAddress, InvalidRequest, status_cells.UnknownStatus):
@@ -143,7 +144,7 @@ def test_the_time_is_in_proportion_to_the_length(monkeypatch, reader):
 
 @pytest.mark.timeout(120)
 def test_an_object_of_a_list_may_have_many_texts():
-    """They are compared with each other only by what they are, not one by one."""
+    """Addresses of one object are deduplicated by hash, not compared one by one."""
     email = [f"{number:x}@b.ex" for number in range(25_000)]
     line = json.dumps({"email": email, "address": email[::-1]}).encode()
     (block,) = read_addresses(io.BytesIO(b'{"email":"a@b.example"}\n' + line))
@@ -151,20 +152,20 @@ def test_an_object_of_a_list_may_have_many_texts():
 
 
 class Counting:
-    """Stands for a method of a pattern, and keeps the longest text that it was given."""
+    """Wraps a method of a pattern, and keeps the longest text passed to it."""
 
     def __init__(self, method) -> None:
         self.method = method
         self.longest = 0
 
     def __call__(self, text: str):
-        """Note the longest text, and pass it on."""
+        """Record the length, and call the method."""
         self.longest = max(self.longest, len(text))
         return self.method(text)
 
 
 def test_no_pattern_of_an_address_is_given_a_long_text(monkeypatch):
-    """What is longer than any address with what stands around it is refused before that."""
+    """Text longer than any wrapped address is rejected before a pattern runs."""
     patterns = [Counting(each) for each in addresses._WRAPPINGS]
     monkeypatch.setattr(addresses, "_WRAPPINGS", patterns)
     validated = Counting(addresses._validate)
@@ -187,7 +188,7 @@ PLAIN_ADDRESS = re.compile(
 @example("a..b@b.ab")
 @example("<.-a@b.ab.@c.ab")
 def test_the_addresses_in_a_text_are_those_of_a_pattern(text):
-    """A hint names what this pattern finds, which takes time by the square of the length."""
+    """A hint names what this pattern finds, but in linear time."""
     found = list(dict.fromkeys(PLAIN_ADDRESS.findall(text)))
     assert list(dict.fromkeys(addresses._addresses_in(text))) == found
 
@@ -195,7 +196,9 @@ def test_the_addresses_in_a_text_are_those_of_a_pattern(text):
 @given(st.text("ab1.@<>()[]:;, \t\"'ü", max_size=25))
 @example("mailto:a@b.example")
 def test_what_is_wrapped_is_no_address_as_it_stands(text):
-    """So it is not put to the library before what is around it is left out."""
+    """Text with wrapping is never valid, so it needs no validation before the
+    wrapping is removed.
+    """
     if addresses._has_wrapping_around(text):
         with pytest.raises(InvalidAddress):
             normalize_address(text)
@@ -203,7 +206,7 @@ def test_what_is_wrapped_is_no_address_as_it_stands(text):
 
 @given(st.text("a@b .", max_size=12))
 def test_each_part_of_a_field_has_one_at_sign(text):
-    """A field is cut as this pattern would, which takes time by the square of the length."""
+    """The split equals that of this pattern, but in linear time."""
     assert list(_split_at_signs(text)) == re.findall(r"[^@]*@[^@ ]*", text)
 
 
@@ -219,7 +222,7 @@ def test_each_part_of_a_field_has_one_at_sign(text):
     ids=["a field", "a form", "ids", "a broken row"],
 )
 def test_the_memory_is_a_few_times_the_length(read, unit):
-    """A pattern that keeps where it may go back to takes a hundred times as much."""
+    """A pattern that stores its backtracking positions would take a hundred times as much."""
     body = unit * (300_000 // len(unit))
     tracemalloc.start()
     try:
@@ -232,7 +235,7 @@ def test_the_memory_is_a_few_times_the_length(read, unit):
 
 
 def test_long_texts_are_not_remembered():
-    """A cache of texts from outside has bounded memory, not only a bounded number of texts."""
+    """A cache of external texts limits their length, not only their number."""
     asked = []
 
     @cache_short_texts(maxsize=10)
@@ -264,10 +267,10 @@ CHARSETS = sorted(
     st.booleans(),
 )
 def test_any_bytes_in_any_charset_are_text_or_refused(charset, parts, is_late):
-    """A file is read, wrong bytes as lone surrogates, or refused with a reason; and so is what a
-    hook's message says to be in a charset.
+    """A file is decoded, with invalid bytes as lone surrogates, or rejected with a reason. The same
+    holds for a hook's message with a charset.
     """
-    # Escapes that are cut off by the end of a block have a way of their own.
+    # Escapes split by the end of a block take another code path.
     content = b"a" * (1 << 12 if is_late else 0) + b"".join(parts)
     assert isinstance(decode_text(content, charset), str)
     with suppress(InvalidRequest):
@@ -279,7 +282,7 @@ def test_any_bytes_in_any_charset_are_text_or_refused(charset, parts, is_late):
 @example("\x7f\x9b31m\u202eevil\U000e0041\n\x1b]0;pwn\x07")
 @example("Zoë ☑ 李")
 def test_json_for_a_terminal_is_the_same_json_and_readable(value):
-    """It has no character that a terminal takes for an order, and letters stand as they are."""
+    """The text has no character that controls a terminal, and letters stay readable."""
     text = json_text(value, indent=2)
     assert json.loads(text) == value
     assert all(c.isprintable() or c == "\n" for c in text)

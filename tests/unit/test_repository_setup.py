@@ -1,4 +1,4 @@
-"""What a newcomer's first commands rely on is complete and consistent."""
+"""What a new contributor's first commands need is complete and consistent."""
 
 import re
 import subprocess
@@ -13,13 +13,15 @@ LOCKS = ("requirements.lock", "requirements-dev.lock")
 
 
 def names(requirements: list[str]) -> set[str]:
-    """Return the packages' names without versions, in lower case."""
+    """Return the names of the packages without versions, in lower case."""
     return {re.split(r"[^A-Za-z0-9_.-]", name)[0].lower() for name in requirements}
 
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_file_has_hashes_and_no_address(lock: str) -> None:
-    """Every version is exact and has hashes; where packages come from is the machine's business."""
+    """Every version is exact and has hashes, but no index URL: each machine chooses
+    its own index.
+    """
     text = (ROOT / lock).read_text()
     assert "://" not in text
     assert not re.search(r"^\s*--(?!hash=sha256:)", text, re.MULTILINE)
@@ -30,7 +32,7 @@ def test_a_lock_file_has_hashes_and_no_address(lock: str) -> None:
 
 
 def test_the_lock_files_have_what_the_project_needs() -> None:
-    """Nothing was added to `pyproject.toml` without `make lock`."""
+    """Every requirement in `pyproject.toml` is in the lock files that `make lock` writes."""
     locked = [
         names(re.findall(r"^([a-z0-9-]+)==", (ROOT / lock).read_text(), re.MULTILINE))
         for lock in LOCKS
@@ -41,7 +43,7 @@ def test_the_lock_files_have_what_the_project_needs() -> None:
 
 
 def test_make_explains_every_target() -> None:
-    """`make` alone lists each target with a sentence."""
+    """`make` without a target lists each target with an explanation."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert set(re.findall(r"^  make ([a-z-]+) +\S", shown, re.MULTILINE)) == targets

@@ -1,4 +1,4 @@
-"""The sample list is the same for a seed, of the size asked for, and has every oddity."""
+"""The sample list depends on its seed, has the requested size and covers every special case."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ def text(contacts: int, seed: int = 1) -> str:
 
 @pytest.fixture(scope="module")
 def people() -> list[list[str]]:
-    """The cells of ten thousand rows."""
+    """Return the cells of ten thousand rows."""
     header, *rows = csv.reader(io.StringIO(text(10_000), newline=""))
     assert tuple(header) == HEADER
     return rows
@@ -30,7 +30,7 @@ def people() -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def staged() -> tuple[list[ImportRow], Counter[str]]:
-    """What the importer makes of ten thousand rows."""
+    """Return the importer's result for ten thousand rows."""
     with open_contacts(io.BytesIO(text(10_000).encode())) as contacts:
         blocks = list(contacts.blocks())
     rows = [row for block in blocks for row in block.rows]
@@ -40,7 +40,7 @@ def staged() -> tuple[list[ImportRow], Counter[str]]:
 
 
 def holders(rows: list[ImportRow]) -> dict[str, set[int]]:
-    """The lines on which each address stands."""
+    """Return the lines on which each address occurs."""
     lines = defaultdict(set)
     for row in rows:
         for identity in row.identities:
@@ -50,7 +50,7 @@ def holders(rows: list[ImportRow]) -> dict[str, set[int]]:
 
 
 def test_a_seed_decides_every_byte() -> None:
-    """The demo can be repeated; another seed makes another list."""
+    """A demo can be repeated with the same seed; another seed gives another list."""
     assert text(500) == text(500)
     assert text(500) != text(500, seed=2)
 
@@ -62,7 +62,7 @@ def test_there_are_as_many_rows_as_asked_for(contacts) -> None:
 
 
 def test_most_rows_can_be_imported(staged) -> None:
-    """A few are refused, for different reasons, and the rest is staged."""
+    """A few rows are rejected for different reasons, and the rest are stored."""
     rows, rejections = staged
     assert 9_900 < len(rows) < 10_000
     assert set(rejections) == {
@@ -75,7 +75,7 @@ def test_most_rows_can_be_imported(staged) -> None:
 
 
 def test_most_have_one_address_many_two_and_a_few_three(staged) -> None:
-    """So that opting out of one field has others to spread to."""
+    """Opting out one field can so propagate to others."""
     rows, _ = staged
     counts = Counter(sum(map(bool, row.identities)) for row in rows)
     assert counts[1] > counts[2] > 5 * counts[3] > 100
@@ -83,7 +83,9 @@ def test_most_have_one_address_many_two_and_a_few_three(staged) -> None:
 
 
 def test_addresses_are_shared_by_few_some_and_many(staged) -> None:
-    """Families of two to four, offices of two to ten, and agencies of far more than ten."""
+    """Families of two to four, offices of two to ten, and agencies of far more than
+    ten share one.
+    """
     sizes = {key: len(lines) for key, lines in holders(staged[0]).items()}
     families = [size for key, size in sizes.items() if key.startswith("family.")]
     agencies = [size for key, size in sizes.items() if "@agency." in key]
@@ -98,7 +100,7 @@ def test_addresses_are_shared_by_few_some_and_many(staged) -> None:
 
 
 def test_people_are_listed_twice_and_in_upper_case(people) -> None:
-    """Duplicates come as they were, and as upper-case twins."""
+    """Duplicates occur unchanged and in upper case."""
     listed = Counter(tuple(row) for row in people if len(row) == len(HEADER) and row[3])
     assert sum(count > 1 for count in listed.values()) > 50
     given = {row[3] for row in people if len(row) == len(HEADER)}
@@ -107,7 +109,7 @@ def test_people_are_listed_twice_and_in_upper_case(people) -> None:
 
 
 def test_names_and_domains_go_beyond_ascii(people) -> None:
-    """Accents in names, an international domain, plus tags, and quotes in company names."""
+    """There are accents in names, an international domain, tags, and quotes in company names."""
     cells = [cell for row in people for cell in row]
     assert "Zoë" in cells
     assert any("@bücherpost.example.net" in cell for cell in cells)
@@ -116,7 +118,7 @@ def test_names_and_domains_go_beyond_ascii(people) -> None:
 
 
 def test_some_unsubscribed_at_the_old_provider(staged) -> None:
-    """About three in a hundred, some of them with a second address."""
+    """About three percent are opted out, some of them with a second address."""
     rows, _ = staged
     out = [row for row in rows if UNSUBSCRIBED in row.tags]
     assert 0.02 < len(out) / len(rows) < 0.04
@@ -139,7 +141,7 @@ def test_no_address_can_reach_anyone(people) -> None:
 
 
 def test_memory_does_not_grow_with_the_list() -> None:
-    """Fifty thousand rows, four megabytes of text and far more of objects, take a few."""
+    """Fifty thousand rows are four megabytes of text, but need only a few megabytes of memory."""
 
     class Nowhere(io.TextIOBase):
         def write(self, written: str) -> int:

@@ -1,4 +1,4 @@
-"""Settings are read once, explained in `.env.example`, and refused in words."""
+"""Settings are read once, explained in `.env.example`, and rejected with an explanation."""
 
 import re
 from pathlib import Path
@@ -25,8 +25,8 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_example_has_each_setting_with_its_default_and_a_sentence() -> None:
-    """`.env.example` and the code name the same settings, in the same order and with the same
-    defaults, and a comment stands before each.
+    """`.env.example` and the code have the same settings in the same order with the same defaults,
+    and a comment precedes each.
     """
     found = re.findall(r"^# (.+)\n([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE)
     defaults = {
@@ -42,7 +42,7 @@ def test_the_example_has_each_setting_with_its_default_and_a_sentence() -> None:
 
 
 def test_the_example_can_be_used_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its empty values are no values, and its defaults are valid."""
+    """Empty values count as unset, and the defaults are valid."""
     for name, value in re.findall(r"^([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE):
         monkeypatch.setenv(name, value)
     assert Settings() == Settings.model_construct()
@@ -64,7 +64,7 @@ def test_urls_are_both_given_or_both_not(
     embedded: bool,
     error: str | None,
 ) -> None:
-    """Embedded servers are for a machine where neither URL is set, and never for a dyno."""
+    """Embedded servers are used only if neither URL is set, and never on a dyno."""
     settings = Settings(**values)
     assert settings.uses_embedded_servers is embedded
     if error is None:
@@ -75,7 +75,7 @@ def test_urls_are_both_given_or_both_not(
 
 
 def test_a_wrong_value_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says which settings are wrong and why, all at once, and quotes no value."""
+    """One message names every invalid setting and the reason, and quotes no value."""
     monkeypatch.setenv("CHUNK_SIZE", "hunter2")
     monkeypatch.setenv("DATABASE_URL", "mysql://user:hunter2@localhost/x")
     with pytest.raises(SettingsError) as raised:
@@ -89,7 +89,7 @@ def test_a_wrong_value_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
 def test_seconds_are_numbers(value: str) -> None:
-    """No setting lets anybody wait for ever, or for nobody knows how long."""
+    """No setting allows an infinite or undefined wait."""
     for name, field in Settings.model_fields.items():
         if field.annotation is float:
             with pytest.raises(SettingsError, match=name.upper()):
@@ -98,7 +98,7 @@ def test_seconds_are_numbers(value: str) -> None:
 
 @given(value=st.text())
 def test_no_value_is_ever_quoted(value: str) -> None:
-    """Whatever is wrong with a value, the message is the one for any other wrong value."""
+    """The message does not depend on the invalid value."""
     for name in ("database_url", "redis_url", "log_format", "chunk_size"):
         messages = set()
         for wrong in (f"x{value}!", "something else"):
@@ -109,7 +109,7 @@ def test_no_value_is_ever_quoted(value: str) -> None:
 
 
 def test_encrypted_redis_is_not_verified_and_nothing_is_sent_twice() -> None:
-    """Hosted Redis signs its own certificates; a client that retried would ring twice."""
+    """Hosted Redis uses self-signed certificates, and a client with retries would enqueue twice."""
     options: dict[str, Any] = redis_client(REDIS).connection_pool.connection_kwargs
     assert options["ssl_cert_reqs"] == "none"
     assert options["retry"].get_retries() == 0
@@ -118,7 +118,7 @@ def test_encrypted_redis_is_not_verified_and_nothing_is_sent_twice() -> None:
 
 
 def test_a_socket_url_is_understood() -> None:
-    """The embedded server's URL, with a path that had to be quoted."""
+    """The URL of the embedded server, with a quoted path, is parsed."""
     pool = redis_client("unix:///tmp/a%20b/valkey.sock").connection_pool
     assert pool.connection_kwargs["path"] == "/tmp/a b/valkey.sock"
     assert pool.connection_class is redis.UnixDomainSocketConnection

@@ -1,4 +1,4 @@
-"""What is derived from SIGNING_KEYS is of one purpose, one thing and one key."""
+"""Each value derived from SIGNING_KEYS is bound to one purpose, one object and one key."""
 
 import hashlib
 import hmac
@@ -18,7 +18,7 @@ THIRD = "a-third-key-for-tests-which-is-the-last-of-them"
 
 
 def keyed(*keys):
-    """Settings with these keys."""
+    """Return settings with these keys."""
     return Settings(signing_keys=SecretStr(",".join(keys)))
 
 
@@ -36,14 +36,14 @@ lists_of_keys = st.lists(keys, min_size=1, max_size=5, unique=True)
 
 @st.composite
 def rotations(draw):
-    """A list of keys, and another order of some of them, and whether it has the first one."""
+    """Draw a list of keys, a permutation of some of them, and whether that includes the first."""
     before = draw(lists_of_keys)
     after = draw(st.permutations(before))[: draw(st.integers(1, len(before)))]
     return before, after, before[0] in after
 
 
 def tokens_of(settings, number, salt):
-    """What can be verified, each with the way in which that is done."""
+    """Return each kind of token with the function that verifies it."""
     return (
         (
             signing.one_click_token(settings, number, number),
@@ -58,7 +58,7 @@ def tokens_of(settings, number, salt):
 
 @given(rotations(), ids, salts, st.sampled_from(["", "/", ".", ")", " ", "<", ".,"]))
 def test_a_token_verifies_while_its_key_is_listed_and_no_longer(rotation, number, salt, around):
-    """Wherever the key stands in the list, and whatever punctuation stands around the token."""
+    """The key's position and punctuation around the token do not matter."""
     before, after, is_listed = rotation
     for token, verifies in tokens_of(keyed(*before), number, salt):
         assert verifies(keyed(*before), token)
@@ -67,7 +67,9 @@ def test_a_token_verifies_while_its_key_is_listed_and_no_longer(rotation, number
 
 @given(rotations(), ids, salts)
 def test_a_secret_stays_as_it_is_while_its_key_is_listed(rotation, number, salt):
-    """Whichever is the first; a key that is not listed is told, and another is not taken for it."""
+    """The order of keys does not matter. A missing key is an error and is not
+    replaced by another.
+    """
     before, after, is_listed = rotation
     key_id = signing.signing_key_id(keyed(*before))
     for derive in (signing.hook_secret, signing.webhook_secret):
@@ -81,8 +83,8 @@ def test_a_secret_stays_as_it_is_while_its_key_is_listed(rotation, number, salt)
 
 @given(ids, salts, st.data())
 def test_a_token_with_a_bit_flipped_is_none(number, salt, data):
-    """Of its key id, an id, a full stop or the digest; whichever keys are listed. The last
-    character of base64 has two bits that mean nothing, and is compared as it stands.
+    """One flipped bit anywhere invalidates the token, whichever keys are listed. The last base64
+    character has two unused bits and is compared as text.
     """
     settings = keyed(KEY, OTHER, THIRD)
     for token, verifies in tokens_of(settings, number, salt):
@@ -93,7 +95,7 @@ def test_a_token_with_a_bit_flipped_is_none(number, salt, data):
 
 @given(ids, st.data())
 def test_a_token_names_no_key_that_did_not_make_it(number, data):
-    """The id of another listed key, in place of its own, gives nothing."""
+    """Replacing the key id by that of another listed key invalidates the token."""
     settings = keyed(*data.draw(st.permutations([KEY, OTHER, THIRD])))
     first, *others = signing.signing_key_ids(settings)
     for token, verifies in tokens_of(settings, number, SALT):
@@ -104,7 +106,9 @@ def test_a_token_names_no_key_that_did_not_make_it(number, data):
 
 @given(ids, ids, salts, salts)
 def test_a_token_for_one_purpose_is_none_for_another(number, other, salt, other_salt):
-    """Nor for another hook, account, address or salt; nor is a digest moved into another token."""
+    """A token is invalid for another purpose, hook, account, address or salt. A digest cannot be
+    moved to another token.
+    """
     link = signing.one_click_token(SETTINGS, number, number)
     form = signing.hook_token(SETTINGS, number, salt)
     assert signing.parse_one_click_token(SETTINGS, form) is None
@@ -119,7 +123,7 @@ def test_a_token_for_one_purpose_is_none_for_another(number, other, salt, other_
 
 
 def test_a_former_salt_stays_valid_next_to_the_new_one():
-    """As long as it is among those that are given."""
+    """A former salt is valid only as long as it is passed in."""
     form = signing.hook_token(SETTINGS, 7, SALT)
     assert signing.is_hook_token(SETTINGS, form, 7, (OTHER_SALT, SALT))
     assert not signing.is_hook_token(SETTINGS, form, 7, ())
@@ -127,7 +131,9 @@ def test_a_former_salt_stays_valid_next_to_the_new_one():
 
 @given(lists_of_keys, st.sampled_from([",", " ", "\n", ", ", " ,\t,"]))
 def test_keys_are_separated_by_commas_and_blanks(given_keys, between):
-    """In their order and each once; their ids tell them apart, and no part of a key is in one."""
+    """Keys keep their order without duplicates. Their ids are distinct and contain no part of a
+    key.
+    """
     text = between.join([*given_keys, given_keys[0]])
     settings = Settings(signing_keys=SecretStr(text))
     key_ids = signing.signing_key_ids(settings)
@@ -139,20 +145,20 @@ def test_keys_are_separated_by_commas_and_blanks(given_keys, between):
 
 @pytest.mark.parametrize("text", ["short", f"{KEY},short", f"{'x' * 16} {'y' * 16}"])
 def test_no_key_is_short(text):
-    """It is told, and not shown."""
+    """The error does not quote the key."""
     with pytest.raises(SettingsError, match=r"SIGNING_KEYS: .*32 characters") as raised:
         Settings(signing_keys=SecretStr(text))
     assert text not in str(raised.value)
 
 
 def test_separators_alone_are_no_key():
-    """They are like an empty value."""
+    """They count as an empty value."""
     assert Settings(signing_keys=SecretStr(" ,, ")).signing_keys is None
 
 
 @given(ids, ids)
 def test_a_link_leads_back_to_what_it_was_made_for(account_id, address_id):
-    """And only by the key that it was made with."""
+    """A link is parsed to its account and address only with its own key."""
     token = signing.one_click_token(SETTINGS, account_id, address_id)
     assert signing.parse_one_click_token(SETTINGS, token) == (account_id, address_id)
     assert signing.parse_one_click_token(OTHER_KEY, token) is None
@@ -160,7 +166,7 @@ def test_a_link_leads_back_to_what_it_was_made_for(account_id, address_id):
 
 @given(ids, ids, st.data())
 def test_a_link_with_one_character_changed_is_none(account_id, address_id, data):
-    """Whichever it is: an id, a full stop, or a character of the digest."""
+    """Changing an id, a full stop or a character of the digest invalidates the link."""
     token = signing.one_click_token(SETTINGS, account_id, address_id)
     at = data.draw(st.integers(0, len(token) - 1))
     other = data.draw(st.sampled_from("0123456789.AZaz-_ \n").filter(lambda c: c != token[at]))
@@ -174,7 +180,7 @@ made_up = st.from_regex(
 
 @given(st.text() | made_up)
 def test_no_text_that_was_not_made_here_is_a_link(text):
-    """Nor does any raise, huge numbers and other alphabets' digits among them."""
+    """Any other text is invalid and raises nothing, even with huge numbers and non-ASCII digits."""
     for token in (text, f"{signing.signing_key_id(SETTINGS)}.{text}"):
         assert signing.parse_one_click_token(SETTINGS, token) is None
         hook_id = signing.parse_hook_token(token)
@@ -183,14 +189,14 @@ def test_no_text_that_was_not_made_here_is_a_link(text):
 
 
 def test_ids_side_by_side_do_not_run_together():
-    """Account 1 and address 11 is another pair than account 11 and address 1."""
+    """Account 1 with address 11 differs from account 11 with address 1."""
     first = signing.one_click_token(SETTINGS, 1, 11).rsplit(".", 1)[1]
     second = signing.one_click_token(SETTINGS, 11, 1).rsplit(".", 1)[1]
     assert first != second
 
 
 def test_each_secret_is_of_its_own():
-    """Of its purpose, hook, salt, account and key: none can stand in for another."""
+    """Secrets differ by purpose, hook, salt, account and key, so none can replace another."""
     made = [
         derived
         for settings in (SETTINGS, OTHER_KEY)
@@ -207,12 +213,12 @@ def test_each_secret_is_of_its_own():
 
 
 def test_a_hook_token_names_its_hook():
-    """So that its salt can be looked up, before it is seen whether the token holds."""
+    """The hook id is readable, so that its salt can be looked up before the token is verified."""
     assert signing.parse_hook_token(signing.hook_token(SETTINGS, 77, SALT)) == 77
 
 
 def test_a_signature_is_what_the_documentation_says():
-    """HMAC-SHA256 by the secret's text, of timestamp, full stop and the bytes of the body."""
+    """It is HMAC-SHA256 with the secret's text over the timestamp, a full stop and the body."""
     body = b'{"a": "\xff"}'
     expected = hmac.new(b"secret", b"1700000000." + body, hashlib.sha256).hexdigest()
     assert signing.signature("secret", 1_700_000_000, body) == f"v1={expected}"
@@ -220,12 +226,12 @@ def test_a_signature_is_what_the_documentation_says():
 
 @given(st.text(), st.text(st.characters(codec="utf-8")))
 def test_texts_are_the_same_or_not(given_, expected):
-    """Whatever characters a header brings, lone surrogates among them."""
+    """The comparison is correct for any characters of a header, lone surrogates included."""
     assert signing.equal_in_constant_time(given_, expected) == (given_ == expected)
 
 
 def test_without_a_key_nothing_is_derived():
-    """It is said so, and not derived from an empty key."""
+    """The error says that the key is missing; nothing is derived from an empty key."""
     none = Settings()
     for derive in (
         lambda: signing.webhook_secret(none, 1),

@@ -1,4 +1,4 @@
-"""A worker process that gets several signals ends once."""
+"""A worker process that gets several signals shuts down once."""
 
 import os
 import signal
@@ -11,12 +11,12 @@ from workers.shutdown import stop_on_signals
 
 
 class InterruptedEvent(threading.Event):
-    """An event that a second SIGTERM interrupts while it is being set."""
+    """An event whose `set` is interrupted by a second SIGTERM."""
 
     interruptions = 0
 
     def set(self) -> None:
-        """Set the event, with a second SIGTERM in the middle of the first call."""
+        """Set the event; raise a second SIGTERM within the first call."""
         self.interruptions += 1
         if self.interruptions == 1:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -25,7 +25,7 @@ class InterruptedEvent(threading.Event):
 
 @pytest.fixture
 def passed_on() -> Iterator[list[int]]:
-    """The signals that were passed on to dramatiq's handler."""
+    """Return the signals that were passed on to dramatiq's handler."""
     passed_on: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGTERM, lambda number, _frame: passed_on.append(number))
@@ -35,8 +35,8 @@ def passed_on() -> Iterator[list[int]]:
 
 
 def test_a_second_signal_in_the_middle_of_the_first_changes_nothing(passed_on: list[int]):
-    """A platform signals every process and the master forwards the signal, so two may come
-    together. The handler neither waits for itself nor tells dramatiq twice.
+    """A platform signals every process and the master forwards the signal, so two may arrive
+    together. The handler neither deadlocks nor notifies dramatiq twice.
     """
     stopping = InterruptedEvent()
     stop_on_signals(stopping)
@@ -47,7 +47,7 @@ def test_a_second_signal_in_the_middle_of_the_first_changes_nothing(passed_on: l
 
 
 def test_any_further_signal_is_ignored(passed_on: list[int]):
-    """However many come, dramatiq is told once. SIGHUP counts as SIGTERM does."""
+    """For any number of signals, dramatiq is notified once. SIGHUP counts as SIGTERM."""
     stop_on_signals(threading.Event())
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGTERM):
         os.kill(os.getpid(), number)

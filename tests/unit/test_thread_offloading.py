@@ -1,4 +1,4 @@
-"""Long work away from the event loop: each account has its turn."""
+"""Long work off the event loop alternates between accounts."""
 
 import asyncio
 from threading import Event
@@ -12,9 +12,7 @@ from producers.fair_executor import FairExecutor
 
 @given(handed_in=st.lists(st.sampled_from("abc"), max_size=12))
 async def test_no_account_waits_for_more_than_one_piece_of_another(handed_in):
-    """While one piece is done others are handed in; they are done by turns, each account's in the
-    order in which they came.
-    """
+    """Pieces that arrive while one runs are done by turns, each account's in order of arrival."""
     long_work, may_begin, done = FairExecutor(), Event(), []
     first = asyncio.create_task(long_work.run_in_turn("first", may_begin.wait))
     await asyncio.sleep(0)
@@ -40,7 +38,7 @@ async def test_no_account_waits_for_more_than_one_piece_of_another(handed_in):
 
 
 async def test_what_it_raises_is_raised_and_what_was_given_up_is_not_done():
-    """Nobody pays for the work of a request that has gone."""
+    """Work of a request that was given up is not done."""
     long_work, may_begin, done = FairExecutor(), Event(), []
     first = asyncio.create_task(long_work.run_in_turn("a", may_begin.wait))
     given_up = asyncio.create_task(long_work.run_in_turn("b", lambda: done.append("b")))

@@ -1,4 +1,4 @@
-"""The transition tables, row by row, against a copy that was written from the rules."""
+"""The transition tables, row by row, against a copy written from the rules."""
 
 import pytest
 from hypothesis import given
@@ -25,7 +25,7 @@ knowns = st.builds(
 
 
 def expected_opt_in(known: AddressState) -> tuple[str, str | None]:
-    """Return outcome and reason by the tests' own table, which is written without the product's."""
+    """Return outcome and reason by the tests' own table, which does not use the product's."""
     status = str(known.status)
     if status in model.MARKETABLE:
         return "unchanged", "already_marketable"
@@ -35,7 +35,9 @@ def expected_opt_in(known: AddressState) -> tuple[str, str | None]:
 
 
 def test_ranks_and_marketability_are_those_of_the_design():
-    """Every status has the rank, the spread rank and the marketability that the rules give it."""
+    """Every status has the rank, the propagated rank and the marketability that the
+    rules specify.
+    """
     assert {status: status.rank for status in Status} == model.RANK
     assert {s: s.propagated_rank for s in Status if s.propagated_rank} == model.SPREAD_RANK
     assert model.MARKETABLE == MARKETABLE
@@ -44,7 +46,7 @@ def test_ranks_and_marketability_are_those_of_the_design():
 
 @given(knowns)
 def test_opt_in_follows_its_table(known: AddressState):
-    """From every status an opt-in ends as the table says, and only non-marketable is lifted."""
+    """An opt-in from each status ends as the table says; only non-marketable becomes marketable."""
     action = get_action("opt_in")
     decision = action.decide(known, action.params())
     assert (decision.outcome, decision.reason) == expected_opt_in(known)
@@ -53,7 +55,7 @@ def test_opt_in_follows_its_table(known: AddressState):
 
 @given(knowns, st.sampled_from(KINDS))
 def test_opt_out_applies_exactly_where_it_climbs(known: AddressState, kind: str):
-    """An opt-out is applied over every lower rank, one that spread included, and no other."""
+    """An opt-out replaces every lower rank, including a propagated one, and no other."""
     decision = get_action("opt_out").decide(known, OptOutParams(kind=kind))
     present = (model.SPREAD_RANK if known.is_propagated else model.RANK)[known.status]
     if model.RANK[kind] > present:
@@ -64,7 +66,9 @@ def test_opt_out_applies_exactly_where_it_climbs(known: AddressState, kind: str)
 
 @given(knowns, st.booleans())
 def test_an_import_lifts_by_the_rules_of_an_opt_in_or_keeps(known: AddressState, permission: bool):
-    """A known address keeps its status without permission, and is opted in by the rules with it."""
+    """Without permission a known address keeps its status; with it, the rules of an
+    opt-in apply.
+    """
     decision = get_action("import").decide(known, ImportParams(permission=permission))
     if permission:
         assert (decision.outcome, decision.reason) == expected_opt_in(known)
@@ -76,8 +80,8 @@ def test_an_import_lifts_by_the_rules_of_an_opt_in_or_keeps(known: AddressState,
 def test_a_stated_status_lets_a_known_address_only_climb(
     known: AddressState, stated: Status, permission: bool
 ):
-    """Suppression that a file states is believed where it is stronger than what is known; nothing
-    that a file states weakens it; and a status of less than permission is no permission.
+    """A suppression stated by a file replaces a lower rank. A stated status never lowers a rank,
+    and one below permission gives none.
     """
     action = get_action("import")
     params = ImportParams(permission=permission, statuses=True)
@@ -93,8 +97,8 @@ def test_a_stated_status_lets_a_known_address_only_climb(
 
 @given(st.sampled_from(sorted(Status)), st.booleans())
 def test_a_stated_status_is_the_first_one_but_no_permission(stated: Status, permission: bool):
-    """A new address gets the status that its file states; to be marketable it takes the importer's
-    claim of permission, which no column of the file is.
+    """A new address gets the status that its file states. Only the importer's claim of permission
+    makes it marketable; no column does.
     """
     params = ImportParams(permission=permission, statuses=True)
     decision = get_action("import").decide(AddressState(None, stated=stated), params)
@@ -106,7 +110,7 @@ def test_a_stated_status_is_the_first_one_but_no_permission(stated: Status, perm
     ("permission", "status"), [(True, "single_opt_in"), (False, "non_marketable")]
 )
 def test_a_new_address_gets_its_first_status_by_the_permission(permission: bool, status: str):
-    """What the importer claims decides the first status (seeds 000 to 002)."""
+    """The importer's claim of permission decides the first status (seeds 000 to 002)."""
     action = get_action("import")
     decision = action.decide(AddressState(None), ImportParams(permission=permission))
     assert decision == (Outcome.APPLIED, status, None)
@@ -114,7 +118,7 @@ def test_a_new_address_gets_its_first_status_by_the_permission(permission: bool,
 
 @given(st.data(), knowns, st.sampled_from(sorted(all_actions())))
 def test_no_action_reopens_an_opt_out(data: st.DataObject, known: AddressState, name: str):
-    """Promise 1: from a rank of 3 or more no action leads to a marketable status."""
+    """Promise 1: from a rank of 3 or more, no action leads to a marketable status."""
     action = all_actions()[name]
     _, given_params = data.draw(st.sampled_from(variants_of(action)))
     decision = action.decide(known, params_of(action, given_params))
@@ -124,7 +128,7 @@ def test_no_action_reopens_an_opt_out(data: st.DataObject, known: AddressState, 
 
 @given(knowns, st.sampled_from(["opt_in", "opt_out"]))
 def test_deciding_again_on_the_result_changes_nothing(known: AddressState, name: str):
-    """What an action has made of an address, it leaves as it is when asked again."""
+    """Repeating an action on its own result changes nothing."""
     action = get_action(name)
     first = action.decide(known, action.params())
     if first.to_status is not None:
@@ -135,7 +139,7 @@ def test_deciding_again_on_the_result_changes_nothing(known: AddressState, name:
 
 
 def test_each_table_has_one_edge_for_each_status():
-    """No status is forgotten or told twice, and each transition says in words why."""
+    """Each status occurs exactly once, and each transition has an explanation."""
     for action in all_actions().values():
         froms = [transition.from_status for transition in action.transitions]
         assert sorted(status for status in froms if status) == sorted(Status), action.name
@@ -143,11 +147,11 @@ def test_each_table_has_one_edge_for_each_status():
 
 
 def test_each_reason_has_a_meaning_for_people():
-    """Counts without reasons help nobody, and reasons without words not much more."""
+    """Every reason that counts or results can show has an explanation."""
     assert all(reason.meaning for reason in Reason)
 
 
 def test_an_unknown_action_is_refused_with_the_names_there_are():
-    """Whoever asks for an action that is not there learns which ones are."""
+    """The error for an unknown action lists the known ones."""
     with pytest.raises(NotFound, match=r"'unsubscribe'.*import.*opt_in.*opt_out"):
         get_action("unsubscribe")

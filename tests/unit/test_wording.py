@@ -1,6 +1,6 @@
 """Texts that people read use the words of `docs/glossary.md`, and plain English.
 
-`python -m tests.unit.test_wording` lists every place that does not.
+`python -m tests.unit.test_wording` lists every violation.
 """
 
 import ast
@@ -53,17 +53,17 @@ WORDS = {
         "US spelling: recognized, color, center, license",
     ),
 }
-"""The ten worst, archaic ones counted as one, and British spelling."""
+"""The ten worst, archaic words, counted as one, and British spelling."""
 
 ALLOWED = {
     "docs/architecture.md": "Redis only rings the bell; Postgres decides",
     "docs/runbook.md": "no_address_is_marketable_beside_an_opt_out",
 }
-"""One sentence, or name of an invariant, of a text that may stay, once."""
+"""One sentence, or one name of an invariant, in a text that may stay, once."""
 
 
 class Misuse(NamedTuple):
-    """A word to avoid in a text; `around` is what stands around it."""
+    """A word to avoid in a text; `around` is its context."""
 
     word: str
     around: str
@@ -82,7 +82,9 @@ def misuses(text: str) -> list[Misuse]:
 
 
 def texts() -> dict[str, str]:
-    """Return every text that people read, by its file or room; of the glossary, what it says."""
+    """Return every text that people read, by its file or room; of the glossary,
+    only the meanings.
+    """
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     files = [*pages, ROOT / "docs" / "openapi.json", ROOT / ".env.example"]
     found = {
@@ -107,14 +109,16 @@ def texts() -> dict[str, str]:
 
 
 def sql_texts(sql: str) -> Iterator[str]:
-    """Yield the comments and the literals of several words; a statement's name is no comment."""
+    """Yield the comments and the literals of several words; the name of a statement is not a
+    comment.
+    """
     for comment, literal in re.findall(r"--(.*)|'((?:[^']|'')*)'", sql):
         if " " in literal or (comment and not comment.startswith(" name:")):
             yield comment or literal
 
 
 def sentences(code: str) -> Iterator[str]:
-    """Yield each literal of several words that is no docstring; what a program fills in is `{}`."""
+    """Yield each literal of several words that is not a docstring; placeholders become `{}`."""
     nodes = [ast.parse(code)]
     for node in nodes:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -149,12 +153,12 @@ TEXTS = texts()
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
 def test_the_worst_words_are_gone(text: str) -> None:
-    """No text that people read has one of the words."""
+    """No text that people read contains one of these words."""
     assert [str(misuse) for misuse in misuses(text)] == []
 
 
 def test_words_are_found_in_names_and_across_lines() -> None:
-    """A part of a name counts, and so does a line break; parts of longer words do not."""
+    """Parts of a name and words across a line break are found; parts of longer words are not."""
     assert [misuse.word for misuse in misuses("at\nonce, lane_hop, Rung")] == [
         "ring",
         "token",
@@ -164,13 +168,15 @@ def test_words_are_found_in_names_and_across_lines() -> None:
 
 
 def test_only_sentences_are_read_from_code() -> None:
-    """Docstrings, comments and single words are left out, and a filled sentence is one text."""
+    """Docstrings, comments and single words are skipped, and a formatted sentence is one text."""
     code = '"""A docstring here."""\nx = "word"  # a comment here\nf(f"Job {x} is " f"done.")\n'
     assert list(sentences(code)) == ["Job {} is done."]
 
 
 def test_comments_and_literals_are_read_from_sql() -> None:
-    """Names of statements and single words are left out; an apostrophe in a comment is none."""
+    """Statement names and single words are skipped; an apostrophe in a comment
+    starts no literal.
+    """
     sql = "-- name: beside$\n-- The job's row.\nselect 'word', 'It''s done.' -- at last\n"
     assert list(sql_texts(sql)) == [" The job's row.", "It''s done.", " at last"]
 

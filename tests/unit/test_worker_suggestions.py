@@ -1,4 +1,4 @@
-"""How many workers are suggested for the work at hand, and what a fleet that follows comes to."""
+"""How many workers are suggested for a load, and how a fleet that follows behaves."""
 
 import math
 from collections.abc import Callable
@@ -35,19 +35,19 @@ capacities = st.builds(
 
 
 def load(queue: str, work_seconds: float = 0.0, lanes: int = 0, oldest: float = 0.0) -> QueueLoad:
-    """Return the load of a queue, idle unless figures are given."""
+    """Return the load of a queue, which is idle by default."""
     return QueueLoad(queue, lanes, 0, oldest, 1, work_seconds, lanes)
 
 
 @st.composite
 def both_queues(draw: st.DrawFn) -> list[QueueLoad]:
-    """What waits in each queue."""
+    """Draw the load of each queue."""
     return [load(queue, draw(work), draw(lanes)) for queue in ("bulk", "opt_outs")]
 
 
 @given(before=both_queues(), queue=queues, more=work, wider=lanes, capacity=capacities)
 def test_more_work_never_needs_fewer(before, queue, more, wider, capacity) -> None:
-    """Whatever waits, more of it is no reason to end a worker."""
+    """Additional work never lowers the number of workers."""
     after = [
         each._replace(work_seconds=each.work_seconds + more, lanes=each.lanes + wider)
         if each.queue == queue
@@ -59,7 +59,7 @@ def test_more_work_never_needs_fewer(before, queue, more, wider, capacity) -> No
 
 @given(loads=both_queues(), capacity=capacities)
 def test_no_worker_is_needed_that_would_find_nothing(loads, capacity) -> None:
-    """There are never more than MAX_WORKERS, nor than fill the lanes that can be used."""
+    """There are never more workers than MAX_WORKERS, or than fill the usable lanes."""
     needed = needed_workers(loads, capacity)
     usable = math.ceil(sum(each.lanes for each in loads) / capacity.lanes)
     assert 1 <= needed <= min(capacity.max_workers, max(1, usable))
@@ -67,7 +67,7 @@ def test_no_worker_is_needed_that_would_find_nothing(loads, capacity) -> None:
 
 @given(seconds=work, capacity=capacities)
 def test_opt_outs_weigh_more(seconds, capacity) -> None:
-    """The same work needs no fewer workers where it is urgent."""
+    """Urgent work needs at least as many workers as the same bulk work."""
     urgent, bulk = (
         needed_workers([load(queue, seconds, 10**4)], capacity) for queue in ("opt_outs", "bulk")
     )
@@ -80,8 +80,8 @@ def test_opt_outs_weigh_more(seconds, capacity) -> None:
     )
 )
 def test_what_is_held_was_needed_lately(needs) -> None:
-    """Never fewer than are needed now, never more than were needed at some time, and however the
-    clock of another Postgres goes, two holds of little need bring it to that.
+    """The suggestion is at least the current need and at most the highest past one. After two holds
+    of low need it falls to that need, even if Postgres's clock jumps.
     """
     before: Suggestion | None = None
     now = 10_000.0
@@ -98,7 +98,7 @@ def test_what_is_held_was_needed_lately(needs) -> None:
 
 @given(needs=st.lists(st.integers(1, 20), min_size=1, max_size=400), poll=st.floats(1, 60))
 def test_fewer_are_suggested_once_in_a_hold_at_most(needs, poll) -> None:
-    """However the need goes up and down."""
+    """For any sequence of needs, a decrease follows another one only after a hold."""
     before: Suggestion | None = None
     fell_at = []
     for n, needed in enumerate(needs):
@@ -124,11 +124,11 @@ def test_fewer_are_suggested_once_in_a_hold_at_most(needs, poll) -> None:
     ],
 )
 def test_the_figures_of_the_runbook(loads, workers) -> None:
-    """Two minutes are accepted for bulk work, 15 seconds for opt-outs, and one job uses two."""
+    """Bulk work may take two minutes, opt-outs 15 seconds, and one job uses two workers."""
     assert needed_workers(loads, DYNO) == workers
 
 
-# A fleet that follows.
+# A simulated fleet that follows the suggestions.
 
 TARGET = DYNO.target_delay_seconds
 
@@ -150,7 +150,7 @@ class Job:
 
 @dataclass
 class Fleet:
-    """Dynos by when they are ready, and what the platform was told."""
+    """A simulated fleet: when each dyno is ready, and the suggestions so far."""
 
     poll_seconds: int
     startup_seconds: int
@@ -159,7 +159,7 @@ class Fleet:
     suggestion: Suggestion | None = None
 
     def poll(self, loads: list[QueueLoad], now: int) -> None:
-        """Let the platform ask, and start or end dynos by the answer."""
+        """Ask for a suggestion as the platform does, and start or end dynos."""
         self.suggestion = next_suggestion(self.suggestion, needed_workers(loads, DYNO), float(now))
         wanted = self.suggestion.workers
         self.told.append(wanted)
@@ -167,7 +167,7 @@ class Fleet:
         self.ready_at += [now + self.startup_seconds] * (wanted - len(self.ready_at))
 
     def work(self, jobs: list[Job], now: int) -> None:
-        """Work for a second: urgent jobs first, none in more lanes than it has."""
+        """Work for a second: urgent jobs first, each in at most its usable lanes."""
         seconds = float(DYNO.chunks * sum(ready <= now for ready in self.ready_at))
         for job in sorted(jobs, key=lambda job: (job.queue == "bulk", job.arrives)):
             used = min(seconds, job.lanes(), job.remaining)
@@ -178,7 +178,7 @@ class Fleet:
 
 
 def drive(jobs: list[Job], fleet: Fleet, seconds: int) -> None:
-    """Let the fleet work the jobs as they come."""
+    """Simulate the fleet for these seconds, with jobs as they arrive."""
     for now in range(seconds):
         here = [job for job in jobs if job.arrives <= now and job.ended is None]
         if now % fleet.poll_seconds == 0:
@@ -187,7 +187,7 @@ def drive(jobs: list[Job], fleet: Fleet, seconds: int) -> None:
 
 
 def seen(queue: str, jobs: list[Job]) -> QueueLoad:
-    """What is measured of the jobs of a queue."""
+    """Return the measured load of the jobs of a queue."""
     own = [job for job in jobs if job.queue == queue]
     return load(queue, sum(job.remaining for job in own), sum(job.lanes() for job in own))
 
@@ -203,13 +203,13 @@ def several_large_jobs() -> list[Job]:
 
 
 def waves() -> list[Job]:
-    """Every 70 s small jobs, more each time and then fewer."""
+    """Return small jobs every 70 s, first increasing in number, then decreasing."""
     sizes = [100, 300, 600, 900, 900, 900, 600, 300, 100]
     return [Job("bulk", 70 * n, 0.5) for n, size in enumerate(sizes) for _ in range(size)]
 
 
 def trickle_and_burst() -> list[Job]:
-    """A job every 10 s, and in the middle six hundred opt-outs."""
+    """Return a job every 10 s, with six hundred opt-outs in the middle."""
     trickle = [Job("bulk", n, 5.0) for n in range(0, 900, 10)]
     return trickle + [Job("opt_outs", 300 + n // 100, 0.2) for n in range(600)]
 
@@ -231,8 +231,8 @@ def test_a_fleet_that_follows_converges(
     poll_seconds: int,
     startup_seconds: int,
 ) -> None:
-    """Work is done within the target delay, but for the time that a dyno takes to start; the fleet
-    grows, comes back to one, and does not go up and down by turns.
+    """Work is done within the target delay plus the start time of a dyno. The fleet grows, shrinks
+    back to one, and does not oscillate.
     """
     jobs = curve()
     fleet = Fleet(poll_seconds, startup_seconds)
@@ -250,6 +250,6 @@ def test_a_fleet_that_follows_converges(
 
 
 def turns(told: list[int]) -> int:
-    """How often a rise is followed by a fall, or a fall by a rise."""
+    """Return how often a rise is followed by a fall, or a fall by a rise."""
     ways = [b > a for a, b in pairwise(told) if a != b]
     return sum(a != b for a, b in pairwise(ways))
