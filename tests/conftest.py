@@ -1,9 +1,9 @@
-"""What the tests share: real servers, a fresh database for each test, settings that point there.
+"""Shared fixtures: real servers, a fresh database for each test, and settings that lead there.
 
-The servers are embedded ones in a folder of their own, or, where both DATABASE_URL and REDIS_URL
-are set, those; the role then needs the right to create databases. Where pytest-xdist runs tests in
-several processes, all of them share one pair of servers, so no test may count on being alone there:
-what it counts, ends or wipes is of its own database, or of `own_redis`.
+If both DATABASE_URL and REDIS_URL are set, those servers are used, and the role must be allowed to
+create databases. Otherwise embedded servers run in a folder of their own. All processes of
+pytest-xdist share one pair of servers. A test may therefore count, terminate or clear only what
+belongs to its own database or to `own_redis`.
 """
 
 import asyncio
@@ -40,20 +40,20 @@ RunStatement: TypeAlias = Callable[[str], Awaitable[None]]
 
 _SETTINGS = Settings(
     signing_keys=SecretStr("a-key-for-tests-and-for-nothing-else"),
-    # All tests come from one address, and many of them try what is wrong.
+    # All tests come from one address, and many of them use invalid keys.
     max_auth_failures_per_minute=1_000_000,
 )
-"""What is alike in all tests, read once: it takes as long as a database."""
+"""Settings that all tests share, created once because that takes as long as a database."""
 
 _CLONES_SINCE = 18
-"""The first Postgres that copies files without reading them."""
+"""The first Postgres version that clones files instead of copying them."""
 
 _FOLDER = pytest.StashKey[Path]()
 """The folder of the embedded servers."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name one folder of servers for all processes; who joins there gets the servers that run."""
+    """Choose one folder of servers for all processes; the first one starts the servers."""
     if told := getattr(config, "workerinput", None):
         config.stash[_FOLDER] = Path(told["folder"])
         return
@@ -64,18 +64,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a process of pytest-xdist which folder it is."""
+    """Pass the folder to a process of pytest-xdist."""
     node.workerinput["folder"] = str(node.config.stash[_FOLDER])
 
 
 register_hypothesis_profiles()
-# pytest-xdist sets it for its processes: what a command says would be broken into lines, here or
-# there by how long the name of this folder is.
+# pytest-xdist sets COLUMNS for its processes. Command output would be wrapped at places that depend
+# on the length of this folder's name.
 os.environ.pop("COLUMNS", None)
 
 
 def pytest_collection_finish() -> None:
-    """Let garbage collections skip what was imported and collected, which stays to the end: they
+    """Exclude imported and collected objects from garbage collection. They stay until the end and
     took a tenth of the time of unit tests.
     """
     gc.collect()
@@ -84,7 +84,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Run what takes long first: the folders are in that order by their names."""
+    """Run slow tests first: the folders' names are in that order."""
     from tests.kit.scheduling import FileScheduling  # noqa: PLC0415 - not where xdist is left out
 
     config.option.loadscopereorder = False
@@ -93,13 +93,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(scope="session", autouse=True)
 def _only_declared_log_lines() -> None:
-    """A log line that `runtime.events` does not declare fails the test that wrote it."""
+    """Fail the test that logs a line which `runtime.events` does not declare."""
     Log.check = staticmethod(require_declared)
 
 
 @pytest.fixture(scope="session")
 def servers(pytestconfig: pytest.Config) -> Iterator[ServerUrls]:
-    """A Postgres and a Redis-compatible server for the whole run, shared by all its processes."""
+    """Yield a Postgres and a Redis-compatible server for the whole run, shared by all processes."""
     given = ServerUrls(os.environ.get("DATABASE_URL", ""), os.environ.get("REDIS_URL", ""))
     if all(given):
         yield given
@@ -117,7 +117,7 @@ def servers(pytestconfig: pytest.Config) -> Iterator[ServerUrls]:
 
 @pytest.fixture
 def own_redis() -> Iterator[str]:
-    """The URL of a Redis that only this test uses. Its `settings` lead there."""
+    """Yield the URL of a Redis that only this test uses. `settings` leads there as well."""
     with server_folder() as folder:
         servers = ChaosServers(folder / "servers")
         try:
@@ -129,8 +129,8 @@ def own_redis() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 async def run_statement(servers: ServerUrls) -> AsyncIterator[RunStatement]:
-    """Runs statements one after the other on one connection: to open one for each test's database,
-    and one to drop it, would cost half as much as to copy it.
+    """Yield a function that runs statements one by one on one connection. Connecting for each
+    creation and drop would cost half as much as the copy itself.
     """
     connection = await asyncpg.connect(**connect_options(servers.database_url, pgbouncer=True))
     one_at_a_time = asyncio.Lock()
@@ -147,15 +147,15 @@ async def run_statement(servers: ServerUrls) -> AsyncIterator[RunStatement]:
 
 @pytest.fixture(scope="session")
 async def template_database(servers: ServerUrls, run_statement: RunStatement) -> AsyncIterator[str]:
-    """The name of a migrated, empty database that each test's own is copied from."""
+    """Yield the name of the migrated, empty database that tests' databases are copied from."""
     name = f"sluice_template_{uuid4().hex[:12]}"
     await run_statement(f"create database {name}")
     await migrate(_database(servers.database_url, name))
     await grant_process_role(_database(servers.database_url, name))
     yield name
     await run_statement(f"drop database {name} with (force)")
-    # The last of the tests' processes to end drops it: it has grants in their databases. Postgres
-    # stumbles over a database that another one of them drops at the moment.
+    # The last test process to end drops the role, which has grants in the others' databases.
+    # Postgres may fail if another process is dropping its database at that moment.
     with suppress(
         asyncpg.DependentObjectsStillExistError,
         asyncpg.UndefinedObjectError,
@@ -168,10 +168,10 @@ async def template_database(servers: ServerUrls, run_statement: RunStatement) ->
 def new_database(
     servers: ServerUrls, run_statement: RunStatement, template_database: str
 ) -> NewDatabase:
-    """Makes migrated databases with nothing in them but the default account.
+    """Return a function that creates migrated databases with only the default account.
 
-    Copying through the log takes 22 ms here; copying files takes 20 ms, and a checkpoint of
-    whatever the other databases have written meanwhile.
+    A copy through the write-ahead log takes 22 ms. A copy of files takes 20 ms plus a checkpoint of
+    everything that other databases have written.
     """
 
     @asynccontextmanager
@@ -190,7 +190,7 @@ def new_database(
 async def empty_database_url(
     servers: ServerUrls, run_statement: RunStatement
 ) -> AsyncIterator[str]:
-    """A database in which nothing is."""
+    """Yield the URL of a database without tables."""
     name = f"sluice_empty_{uuid4().hex[:12]}"
     await run_statement(f"create database {name}")
     yield _database(servers.database_url, name)
@@ -199,14 +199,14 @@ async def empty_database_url(
 
 @pytest.fixture
 async def database_url(new_database: NewDatabase) -> AsyncIterator[str]:
-    """A migrated database that nobody else uses."""
+    """Yield the URL of a migrated database for this test alone."""
     async with new_database() as url:
         yield url
 
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
-    """A pool on the test's own database."""
+    """Yield a pool on the test's own database."""
     async with await open_pool(database_url, size=5) as pool:
         yield pool
 
@@ -215,7 +215,7 @@ async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
 def settings(
     servers: ServerUrls, database_url: str, request: pytest.FixtureRequest
 ) -> Iterator[Settings]:
-    """Settings for the test's own database and for a namespace of its own in Redis."""
+    """Yield settings for the test's own database and its own namespace in Redis."""
     alone = "own_redis" in request.fixturenames
     redis_url = request.getfixturevalue("own_redis") if alone else servers.redis_url
     settings = settings_for(redis_url, database_url)
@@ -226,7 +226,7 @@ def settings(
 
 
 def settings_for(redis_url: str, database_url: str) -> Settings:
-    """Return settings for the database, and for a namespace of their own in Redis."""
+    """Return settings for the database, with a new namespace in Redis."""
     given = {
         "database_url": database_url,
         "redis_url": redis_url,

@@ -1,1 +1,3 @@
-"""What tests, chaos runs and benchmarks share: processes, servers, clients, fixtures, waiting."""
+"""Shared code of tests, chaos runs and benchmarks: processes, servers, clients,
+fixtures, waiting.
+"""

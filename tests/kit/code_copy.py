@@ -1,4 +1,4 @@
-"""A copy of the code with further actions in it, for workers to run."""
+"""A copy of the code with additional actions, for worker processes."""
 
 import shutil
 from pathlib import Path
@@ -8,13 +8,13 @@ from tests.kit.worker_group import ROOT
 ROOMS = ("schemas", "actions", "db", "runtime", "engine", "workers", "producers", "cli", "web")
 
 _HALF_COMPILED = "*.pyc.*"
-"""What another process is writing at the moment, and renames when it has."""
+"""Temporary files that another process is writing and will rename."""
 
 
 def copy_code(folder: Path, *actions: Path) -> Path:
-    """Copy the rooms into a folder, and add actions, each of which is one file.
+    """Copy the rooms into a folder and add the action files.
 
-    A copied file keeps its time, so that what is compiled already is valid there too.
+    A copied file keeps its modification time, so that its compiled form stays valid.
     """
     for room in ROOMS:
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns(_HALF_COMPILED))
@@ -24,7 +24,7 @@ def copy_code(folder: Path, *actions: Path) -> Path:
 
 
 def copy_checkout(folder: Path) -> Path:
-    """Copy everything of the checkout but its history, environments and tools' caches."""
+    """Copy the checkout without its history, environments and tool caches."""
     left_out = shutil.ignore_patterns(
         *(".git", ".venv*", ".sluice", ".hypothesis", ".*_cache", "*.egg-info", _HALF_COMPILED)
     )
@@ -32,7 +32,7 @@ def copy_checkout(folder: Path) -> Path:
 
 
 def code_with(action: str, text: str, folder: Path) -> Path:
-    """Copy the code into `folder`, with one more action of that name."""
+    """Copy the code into `folder`, and add an action of that name."""
     code = copy_code(folder / "code")
     (code / "actions" / f"{action}.py").write_text(text)
     return code

@@ -1,4 +1,4 @@
-"""Running commands in the tests' own process."""
+"""Run commands in the tests' own process."""
 
 import logging
 import os
@@ -13,9 +13,9 @@ from cli.layout import UNLIMITED_WIDTH
 
 
 def run_sluice(*arguments: str, stdin: str | None = None) -> Result:
-    """What `sluice` wrote, and its exit status; raises what would have shown a traceback.
+    """Return the output and exit status of `sluice`; raise any unexpected exception.
 
-    Its lines are not broken, though the tests may run at a terminal, unless COLUMNS says so.
+    Lines are not wrapped, even if the tests run in a terminal, unless COLUMNS is set.
     """
     columns = {"COLUMNS": os.environ.get("COLUMNS", str(UNLIMITED_WIDTH))}
     with _logs_as_before():
@@ -27,7 +27,9 @@ def run_sluice(*arguments: str, stdin: str | None = None) -> Result:
 
 @contextmanager
 def _logs_as_before() -> Iterator[None]:
-    """A command sets up the logs of its process, which here is that of all tests."""
+    """Restore the logging setup afterwards: a command configures its process, which all tests
+    share.
+    """
     config, root = structlog.get_config(), logging.getLogger()
     handlers, level = root.handlers, root.level
     try:

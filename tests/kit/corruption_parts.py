@@ -1,10 +1,10 @@
-"""What describes corruptions: the type, the jobs of the sample account, and common SQL."""
+"""Building blocks of corruptions: the type, the jobs of the sample account, and common SQL."""
 
 from typing import NamedTuple
 
 
 class Corruption(NamedTuple):
-    """SQL that breaks an invariant; `also` names others that it cannot but break as well."""
+    """SQL that breaks an invariant; `also` names other invariants that it unavoidably breaks."""
 
     invariant: str
     what: str

@@ -1,6 +1,6 @@
-"""All deliberate corruptions of the data in `tests.kit.sample_account`, written straight into it.
+"""All deliberate corruptions of the data in `tests.kit.sample_account`, as SQL.
 
-Triggers and foreign keys are off meanwhile.
+They are written with triggers and foreign keys disabled.
 """
 
 from tests.kit.address_corruptions import ADDRESS_CORRUPTIONS

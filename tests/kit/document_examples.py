@@ -1,8 +1,7 @@
-"""Pages of the documents whose examples are run as they stand, from top to bottom in one shell.
+"""Pages whose examples are run unchanged, from top to bottom in one shell.
 
-A block of `sh` or `python` is run. A block of `json` or `text` that follows it with nothing between
-is what the page shows of its output: of JSON some members, of text some lines, each with `...` for
-what is another one every time.
+Blocks of `sh` and `python` are run. A block of `json` or `text` directly after one shows its
+output: some members of the JSON, or some lines of the text. `...` stands for a part that varies.
 """
 
 import json
@@ -20,7 +19,7 @@ from tests.kit.worker_group import ROOT
 
 PAGE_SECONDS = 540
 WEB_URL = "http://127.0.0.1:8000"
-"""Where the pages have the web process."""
+"""The URL of the web process on the pages."""
 
 _RUN = ("sh", "python")
 _SHOWN = ("json", "text")
@@ -31,8 +30,8 @@ _block = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 class Block(NamedTuple):
-    """A fenced block: its language, what stands in it, and whether something stands before it that
-    is no block.
+    """A fenced block with its language and text; `apart` if text separates it from the block
+    before.
     """
 
     language: str
@@ -41,14 +40,14 @@ class Block(NamedTuple):
 
 
 class Example(NamedTuple):
-    """What is run, and what the page shows of its output; None where it shows nothing."""
+    """A block to run, and the block with its expected output or None."""
 
     block: Block
     shown: Block | None
 
 
 def parse_blocks(page: Path) -> list[Block]:
-    """All blocks of the page, in order."""
+    """Return all blocks of the page, in order."""
     text, blocks, end = page.read_text(encoding="utf-8"), [], 0
     for found in _block.finditer(text):
         apart = bool(text[end : found.start()].strip())
@@ -58,7 +57,7 @@ def parse_blocks(page: Path) -> list[Block]:
 
 
 def select_examples(blocks: list[Block]) -> Iterator[Example]:
-    """Those that are run, each with what is shown of its output."""
+    """Yield the blocks to run, each with its expected output."""
     nothing = Block("", "", apart=True)
     for block, following in pairwise([*blocks, nothing]):
         if block.language in _RUN:
@@ -74,9 +73,9 @@ def run(
     here: Mapping[str, str],
     code: Path = ROOT,
 ) -> list[str]:
-    """What each of them writes, all of them run in one shell; fails where one does not succeed.
+    """Run all examples in one shell and return the output of each; fail if one does not succeed.
 
-    `here` has what is another thing here than on the page: the port of the web process, for one.
+    `here` replaces values on the page by those of this run, such as the port of the web process.
     """
     script = f"\nprintf '{_BETWEEN}'\n".join(_in_shell(each.block) for each in examples)
     for on_the_page, meant in here.items():
@@ -117,7 +116,7 @@ def _environment(settings: Settings, code: Path) -> dict[str, str]:
 
 
 def check(example: Example, output: str) -> None:
-    """The output is as the page shows it."""
+    """Check that the output agrees with the page."""
     if example.shown is None:
         return
     told = f"{example.block.text}\nanswers:\n{output}"
@@ -132,9 +131,9 @@ def check(example: Example, output: str) -> None:
 
 
 def find_difference(shown: Any, given: Any, where: str = "it") -> str | None:
-    """Where the JSON that was given is not what is shown of it; None where all of that holds.
+    """Return the path of the first difference between the page's JSON and the output, or None.
 
-    An object may have members besides; a list may have more after a last `...`.
+    An object may have additional members; a list may have more items after a last `...`.
     """
     if given is _Absent:
         return where
@@ -156,4 +155,4 @@ def find_difference(shown: Any, given: Any, where: str = "it") -> str | None:
 
 
 class _Absent:
-    """In place of a member that is not there, which even `...` does not stand for."""
+    """Stands for a missing member, which not even `...` matches."""

@@ -1,7 +1,7 @@
-"""The tables of `docs/transitions.md`, made from the code they describe.
+"""The tables of `docs/transitions.md`, generated from the code that they describe.
 
-The page's prose is written by hand; what stands between `<!-- table: NAME -->` and
-`<!-- end -->` is made here. `python -m tests.kit.documents` writes it anew, and a test compares.
+The page's prose is written by hand; the text between `<!-- table: NAME -->` and `<!-- end -->` is
+generated. `python -m tests.kit.documents` writes it, and a test compares.
 """
 
 import re
@@ -25,7 +25,7 @@ TRANSITIONS = Path(__file__).parents[2] / "docs" / "transitions.md"
 
 _PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _DASH = "-"
-"""What stands for nothing in a cell."""
+"""The text of an empty cell."""
 
 Variants = tuple[tuple[str, dict[str, Any]], ...]
 
@@ -41,9 +41,9 @@ VARIANTS: dict[str, Variants] = {
         ("whose file states statuses", {"permission": True, "statuses": True}),
     ),
 }
-"""For each action the parameters on which its decisions depend, each with the words for them.
+"""For each action, the parameters that its decisions depend on, each with a description.
 
-An action that is not here is asked without parameters.
+An action that is not listed is called without parameters.
 """
 
 _NO_PARAMS: Variants = (("", {}),)
@@ -53,28 +53,28 @@ _FROM_THE_SERVICE = {
     Reason.CONTACT_NOT_FOUND: Outcome.REJECTED,
     Reason.INTERNAL_ERROR: Outcome.REJECTED,
 }
-"""The reasons that no action gives; any job may have them."""
+"""Reasons that come from the service, so any job may have them."""
 
 
 def variants_of(action: BulkAction) -> Variants:
-    """Return the parameters to ask an action with, each with the words for them."""
+    """Return the parameters to call an action with, each with a description."""
     return VARIANTS.get(action.name, _NO_PARAMS)
 
 
 def table(headers: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     headers = tuple(headers)
     lines = [headers, ("---",) * len(headers), *rows]
     return "".join(f"| {' | '.join(str(cell) for cell in line)} |\n" for line in lines)
 
 
 def code(text: object) -> str:
-    """As code, or a dash for nothing."""
+    """Return the text as code, or a dash for None."""
     return _DASH if text is None else f"`{text}`"
 
 
 def statuses() -> str:
-    """What is fixed about each status."""
+    """Return the table of the fixed properties of each status."""
     return table(
         ("status", "marketable", "rank", "rank when propagated", "meaning"),
         (
@@ -91,7 +91,7 @@ def statuses() -> str:
 
 
 def transitions(name: str) -> str:
-    """The transition table of an action, with the sentence of each transition."""
+    """Return the transition table of an action, with the explanation of each transition."""
     return table(
         ("from", "outcome", "to", "reason", "because"),
         (
@@ -108,7 +108,7 @@ def transitions(name: str) -> str:
 
 
 def variants(name: str) -> str:
-    """What the action decides, by its parameters: `decide` itself is asked."""
+    """Return the table of the action's decisions by its parameters, computed by `decide` itself."""
     action = get_action(name)
     by_params = variants_of(action)
     first = [AddressState(None)] if action.creates_contacts or action.accepts_addresses else []
@@ -181,12 +181,12 @@ def propagation() -> str:
 
 
 def evidence() -> str:
-    """What is asked for in every case."""
+    """Return the table of what every case of evidence requires."""
     return table(("field", "question"), ((code(f), q) for f, q in _always()))
 
 
 def follow_ups() -> str:
-    """What is asked for besides, by source."""
+    """Return the table of what each source requires in addition."""
     always = _always()
     rows = []
     for source in Source:
@@ -210,7 +210,7 @@ def _asked(answers: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def job_states() -> str:
-    """What takes a job from one state to another."""
+    """Return the table of the transitions between job states."""
     return table(
         ("from", "to", "when"),
         ((code(a.value), code(b.value), when) for (a, b), when in STATE_CHANGES.items()),
@@ -218,7 +218,7 @@ def job_states() -> str:
 
 
 def reasons() -> str:
-    """Every reason, the outcomes it stands with, and what it says."""
+    """Return the table of reasons, with their outcomes and meanings."""
     outcomes: dict[str, set[Outcome]] = {reason: set() for reason in Reason}
     for reason, outcome in _FROM_THE_SERVICE.items():
         outcomes[reason].add(outcome)
@@ -236,7 +236,7 @@ def reasons() -> str:
 
 
 def decisions(action: BulkAction) -> Iterator[Decision]:
-    """Everything that the action can decide."""
+    """Return every decision that the action can make."""
     situations = [
         AddressState(status, spread, beside)
         for status, spread, beside in product(Status, (False, True), (False, True))
@@ -250,7 +250,7 @@ def decisions(action: BulkAction) -> Iterator[Decision]:
 
 
 def import_rejections() -> str:
-    """Why a row of a file, or a cell of it, becomes no contact."""
+    """Return the table of why a row of a file, or a cell, is rejected."""
     return table(
         ("reason", "leaves out", "meaning"),
         (
@@ -265,7 +265,7 @@ def import_rejections() -> str:
 
 
 def tables() -> dict[str, Callable[[], str]]:
-    """Every table that the page has to have, by its name."""
+    """Return every table of the page, by its name."""
     made: dict[str, Callable[[], str]] = {
         "statuses": statuses,
         "propagation": propagation,
@@ -283,12 +283,12 @@ def tables() -> dict[str, Callable[[], str]]:
 
 
 def places(page: str) -> list[str]:
-    """The names of the tables for which the page has a place."""
+    """Return the names of the tables that the page has a place for."""
     return [match[2] for match in _PLACE.finditer(page)]
 
 
 def filled(page: str) -> str:
-    """The page with every table as it has to be. Raises KeyError for a name that has none."""
+    """Return the page with every table filled in. Raises KeyError for an unknown name."""
     made = tables()
     return _PLACE.sub(lambda place: f"{place[1]}\n{made[place[2]]()}\n{place[3]}", page)
 

@@ -1,15 +1,15 @@
-"""Accounts full of contacts, made in the database as an import would have left them."""
+"""Accounts with contacts, written to the database as an import would leave them."""
 
 import asyncpg
 
 from schemas.job_key import JobKey
 
 DEFAULT_ACCOUNT = 1
-"""The id of the account that a migrated database begins with."""
+"""The id of the account that every migrated database has."""
 
 
 async def make_account(pool: asyncpg.Pool, name: str) -> int:
-    """Insert an account and return its id; raises UniqueViolationError if the name is taken."""
+    """Insert an account and return its id. Raises UniqueViolationError if the name is in use."""
     return await pool.fetchval("insert into accounts (name) values ($1) returning id", name)
 
 
@@ -19,9 +19,9 @@ async def fill(
     contacts: dict[int, dict[int, str]],
     statuses: dict[str, tuple[str, bool]],
 ) -> None:
-    """Contacts {id: {field: address}} and statuses {address: (name, came by spreading)}.
+    """Insert contacts {id: {field: address}} and statuses {address: (name, is propagated)}.
 
-    An address that an opt-out spread to is given any other one as its source.
+    The source of a propagated status is any other address.
     """
     held = {address: set() for address in statuses}
     for contact, links in contacts.items():
@@ -63,7 +63,7 @@ async def fill(
 
 
 async def statuses_of(pool: asyncpg.Pool, account_id: int) -> dict[str, tuple[str, bool]]:
-    """{address: (status, came by spreading)} as the database has it."""
+    """Return {address: (status, is propagated)} as stored."""
     rows = await pool.fetch(
         "select match_key, status, propagated_from from email_addresses where account_id = $1",
         account_id,
@@ -72,9 +72,9 @@ async def statuses_of(pool: asyncpg.Pool, account_id: int) -> dict[str, tuple[st
 
 
 async def fill_large_account(pool: asyncpg.Pool, account_id: int, contacts: int) -> None:
-    """A large list: each contact has two addresses, of statuses that depend on its place.
+    """Fill an account with contacts of two addresses each, whose statuses depend on their position.
 
-    Every tenth pair is a family's: two contacts share their second address.
+    Every tenth pair is a family: two contacts share their second address.
     """
     async with pool.acquire() as connection, connection.transaction():
         first = 1 + await connection.fetchval(
@@ -117,11 +117,11 @@ async def fill_large_account(pool: asyncpg.Pool, account_id: int, contacts: int)
 
 
 async def account_of(pool: asyncpg.Pool, job_id: int) -> int:
-    """Return the id of the account that the job is of."""
+    """Return the id of the job's account."""
     account_id: int = await pool.fetchval("select account_id from jobs where id = $1", job_id)
     return account_id
 
 
 async def key_of(pool: asyncpg.Pool, job_id: int) -> JobKey:
-    """Return the key of a job that is known by its id."""
+    """Return the key of the job with this id."""
     return JobKey(await account_of(pool, job_id), job_id)

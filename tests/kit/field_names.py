@@ -1,4 +1,4 @@
-"""Names of form fields that hold a recipient's address, and names that hold another person's."""
+"""Names of form fields for a recipient's address, and names for another person's."""
 
 RECIPIENTS = (
     *("email", "Email", "EMAIL1", "e-mail", "E-Mail 2 Address", "Email Address 2", "EmailAddress3"),

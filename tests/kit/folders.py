@@ -1,4 +1,4 @@
-"""Folders for servers, in memory where there is room for them."""
+"""Folders for servers, in memory if there is enough room."""
 
 import shutil
 import tempfile
@@ -8,13 +8,13 @@ from pathlib import Path
 
 _MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 4_000_000_000
-"""More than all servers of a run have ever held. Containers often give less, and get a disk."""
+"""More than all servers of a run have ever needed. Containers often have less and use a disk."""
 
 
 def choose_server_folder() -> str | None:
-    """Return the folder to make them in; None for the usual one.
+    """Return the folder to create server folders in, or None for the default.
 
-    A database is some 300 files. To copy one costs a tenth in memory of what it costs on a disk.
+    A database is some 300 files; copying one in memory takes a tenth of the time on a disk.
     """
     if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES:
         return str(_MEMORY)
@@ -23,9 +23,9 @@ def choose_server_folder() -> str | None:
 
 @contextmanager
 def server_folder() -> Iterator[Path]:
-    """Make a folder with a short path, so that sockets fit in it, and remove it at the end.
+    """Yield a folder whose path is short enough for sockets, and remove it at the end.
 
-    pytest's own folders are closed to the servers' account.
+    The servers' account has no access to pytest's own folders.
     """
     with tempfile.TemporaryDirectory(
         prefix="sluice-", dir=choose_server_folder(), ignore_cleanup_errors=True

@@ -1,8 +1,8 @@
-"""Processes that need not import everything again: they are forked from one that has.
+"""Processes that are forked from one with all imports done.
 
-A worker process spends most of its start on imports. What is tested is the same program in a
-process of its own, with an environment, a session and a log of its own. Tests that run another
-copy of the code start it from nothing, and so do `sluice up` and chaos runs.
+A worker process spends most of its start on imports. A forked process runs the same program with
+its own environment, session and log. `sluice up`, chaos runs, and tests with another copy of the
+code start processes the normal way.
 """
 
 import json
@@ -26,13 +26,15 @@ _PRELOADED = (
     *("psutil", "pydantic_settings", "redis.asyncio", "structlog", "uvicorn", "uvloop"),
     *("actions.registry", "db.import_chunks", "db.chunks", "db.migrate", "runtime.logs"),
 )
-"""Not dramatiq, nor what imports it: it reads its settings from the environment when imported."""
+"""dramatiq and its importers are left out: dramatiq reads its settings from the environment on
+import.
+"""
 
 _POLL_SECONDS = 0.01
 
 
 class ForkedProcess:
-    """A process of the forker's, as `subprocess.Popen` has one."""
+    """A process forked by the forker, with the interface of `subprocess.Popen`."""
 
     def __init__(self, forker: "Forker", pid: int) -> None:
         self._forker = forker
@@ -40,13 +42,13 @@ class ForkedProcess:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """Return the exit status, negative for a signal; None while it runs."""
+        """Return the exit status, negative for a signal, or None while it runs."""
         if self.returncode is None:
             self.returncode = self._forker.ask({"status_of": self.pid})
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end; raises subprocess.TimeoutExpired."""
+        """Wait for its end. Raises subprocess.TimeoutExpired."""
         ends = None if timeout is None else time.monotonic() + timeout
         while (status := self.poll()) is None:
             if ends is not None and time.monotonic() > ends:
@@ -56,7 +58,7 @@ class ForkedProcess:
 
 
 class Forker:
-    """The process that has imported everything, and forks when it is asked to."""
+    """The process that has imported everything and forks on request."""
 
     def __init__(self) -> None:
         self._one_at_a_time = threading.Lock()
@@ -69,7 +71,7 @@ class Forker:
                 cwd=ROOT,
                 env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
                 pass_fds=[theirs.fileno()],
-                # Ctrl-C is for the tests, which end it.
+                # Ctrl-C is meant for the tests, which end the forker.
                 start_new_session=True,
             )
         return self
@@ -81,7 +83,7 @@ class Forker:
     def popen(
         self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdout: IO[bytes], **_: Any
     ) -> ForkedProcess:
-        """Run `python -m MODULE` of this code, as Popen would with the same arguments."""
+        """Run `python -m MODULE` of this code, with the arguments of Popen."""
         assert argv[:2] == [sys.executable, "-m"]
         assert cwd == ROOT
         wanted = {"module": argv[2], "env": dict(env)}
@@ -95,7 +97,7 @@ class Forker:
 
 
 def main(control: socket.socket) -> None:
-    """Fork when asked to, until nobody can ask any more."""
+    """Fork on request until the connection is closed."""
     for name in _PRELOADED:
         import_module(name)
     ended: dict[int, int] = {}
@@ -119,7 +121,7 @@ def main(control: socket.socket) -> None:
 
 
 def _run_module(module: str, env: dict[str, str], output: int, control: socket.socket) -> None:
-    """Run the module as the main program of this process, and end with its exit status."""
+    """Run the module as the main program of this process, and exit with its status."""
     control.close()
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDONLY)

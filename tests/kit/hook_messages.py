@@ -1,4 +1,4 @@
-"""Messages for hooks: forms, signed events, and what the log says of rejected ones."""
+"""Messages for hooks: forms, signed events, and the log's account of rejected ones."""
 
 import json
 import time
@@ -18,13 +18,13 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 def event(**changes):
-    """Return an event; a change to None leaves a name out."""
+    """Return an event; a change to None removes a member."""
     body = {"event_id": "e1", "address": ANN, "kind": "feedback"} | changes
     return {name: value for name, value in body.items() if value is not None}
 
 
 def signed(secret, body, *, at=None):
-    """Return the headers that sign a body, at a Unix time or now."""
+    """Return the headers that sign a body at a Unix time, by default now."""
     timestamp = str(int(time.time() if at is None else at))
     return {"Sluice-Timestamp": timestamp, "Sluice-Signature": signature(secret, timestamp, body)}
 
@@ -41,12 +41,12 @@ def refusals(logs):
 
 
 def read_post(fields: Iterable[Field]) -> HookPost:
-    """Return the only opt-out of the fields of a form."""
+    """Return the only opt-out in the fields of a form."""
     (post,) = read_form(fields).posts
     return post
 
 
 def read_event(given: Any) -> OptOutEvent | InvalidEvent:
-    """Return the only event of a message, which is given as a JSON value."""
+    """Return the only event of a message, passed as a JSON value."""
     (read,) = read_events(json.dumps(given).encode())
     return read

@@ -1,9 +1,9 @@
-"""`python -m tests.kit.hostile_bodies [WORD]`: measure a web process by bodies full of mistakes.
+"""`python -m tests.kit.hostile_bodies [WORD]`: measure a web process with bodies full of errors.
 
-For each body a process of its own, once with one request and once with eight of them together:
-when the last answer came, how much the memory of the process grew at most, and how long `/healthz`
-took to answer meanwhile. They come as an ordinary key or hook can send them. With a word, only
-bodies that have it in their name are sent.
+Each body gets a process of its own and is sent once alone and once eight times together. Measured
+are the time of the last response, the peak growth of the process's memory, and the longest response
+time of `/healthz` meanwhile. The bodies are sent with an ordinary key or hook. With WORD, only
+bodies whose name contains it are sent.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _PARTS = "multipart/form-data; boundary=b"
 
 
 class Body(NamedTuple):
-    """A body of about 4 MB, and where it is posted."""
+    """A body of about 4 MB, and the path that it is posted to."""
 
     name: str
     content: bytes
@@ -59,7 +59,7 @@ def _names(number: int) -> str:
 
 
 def bodies(form: str) -> Iterator[Body]:
-    """Those of which earlier versions took seconds and gigabytes, and some of their kinds."""
+    """Yield bodies that took earlier versions seconds and gigabytes, and variants of them."""
     empty, few = '""', 299_000
     yield Body("statuses: 1,300,000 empty strings", _job(_listed("statuses", empty, 1_300_000)))
     yield Body("statuses: 299,000 empty strings", _job(_listed("statuses", empty, few)))
@@ -99,7 +99,7 @@ def bodies(form: str) -> Iterator[Body]:
 
 
 def _files() -> Iterator[Body]:
-    """Lists of addresses that come as a file, with one that is good, so that they are taken."""
+    """Yield address lists as files, each with one valid address, so that they are accepted."""
     good = b"a@b.example\n"
     yield _file("a line of 60,000 @", good + b"@" * 60_000)
     yield _file("lines of 9,900 @", (good + b"@" * 9_900 + b"\n") * 400)
@@ -122,7 +122,7 @@ def _file(name: str, content: bytes) -> Body:
 
 
 def _forms(form: str) -> Iterator[Body]:
-    """Yield bodies for a hook's form, which reads any body."""
+    """Yield bodies for a hook's form, which accepts any body."""
     pairs = "&".join(f"f{n}=x" for n in range(200_000)).encode()
     yield Body("form: 200,000 pairs", pairs, form, _FORM)
     events = [{"email": f"e{n}@many.example", "event": "unsubscribe"} for n in range(10_000)]
@@ -189,7 +189,7 @@ def _fields(value: bytes, name: bytes = b"f") -> bytes:
 
 
 class _Meanwhile(Thread):
-    """Asks `/healthz` until it is told to end."""
+    """Requests `/healthz` repeatedly until it is stopped."""
 
     def __init__(self, web: WebGroup) -> None:
         super().__init__()
@@ -207,14 +207,14 @@ class _Meanwhile(Thread):
 
 
 def _peak(web: WebGroup) -> int:
-    """The most memory that the process had, in bytes."""
+    """Return the peak memory of the process, in bytes."""
     status = Path(f"/proc/{web.process.pid}/status").read_text(encoding="utf-8")
     (kilobytes,) = re.findall(r"VmHWM:\s*(\d+)", status)
     return int(kilobytes) * 1024
 
 
 async def _set_up(settings: Settings) -> tuple[dict[str, str], str]:
-    """The headers of a request with a key, and the path of a form hook."""
+    """Return the headers of a request with a key, and the path of a form hook."""
     async with await open_pool(settings.database_url or "", size=1) as pool:
         key = await create_key(pool, account="default", name="bench", scopes=list(Scope))
         hook = await create_hook(pool, settings, account="default", source="bench")
@@ -222,7 +222,7 @@ async def _set_up(settings: Settings) -> tuple[dict[str, str], str]:
 
 
 def measure(settings: Settings, log: Path, word: str = "") -> Iterator[str]:
-    """Yield a row of a table for each body."""
+    """Yield a table row for each body."""
     headers, form = asyncio.run(_set_up(settings))
     for body in bodies(form):
         if word in body.name:
@@ -235,7 +235,7 @@ def measure(settings: Settings, log: Path, word: str = "") -> Iterator[str]:
 def _sent(
     settings: Settings, log: Path, body: Body, headers: dict[str, str], number: int
 ) -> list[str]:
-    """What became of it, sent so often together."""
+    """Send the body this many times at the same time, and return the measurements."""
     with WebGroup(settings, log) as web, web.serving().client(headers=headers) as client:
         client.get("/v1/jobs?limit=1")
         before = psutil.Process(web.process.pid).memory_info().rss
@@ -263,7 +263,7 @@ def _sent(
 
 
 def _opened(folder: str) -> Path:
-    """The folder, which the servers' own account has to get through to its files."""
+    """Yield the folder with access for the servers' own account."""
     Path(folder).chmod(0o711)
     return Path(folder)
 
@@ -274,7 +274,7 @@ def _show(line: str) -> None:
 
 
 def main() -> None:
-    """Measure with servers of its own, and show the table."""
+    """Measure with servers started for this run, and print the table."""
     columns = ["answer", "after s", "memory + MB", "`/healthz` ms at most"]
     eight = " | ".join(f"8: {each}" for each in columns)
     _show(f"| body | MB | {' | '.join(columns)} | {eight} |")

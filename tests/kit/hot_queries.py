@@ -1,4 +1,4 @@
-"""The statements whose plans are guarded, and those that are exempt, with the reason."""
+"""Statements whose plans are tested, and exempt statements with the reason."""
 
 HOT = {
     "accounts": "get_account_id create_account list_accounts",
@@ -70,7 +70,7 @@ HOT = {
         " mark_delivered mark_failed get_delivery"
     ),
 }
-"""The guarded statements of each file in `db/sql`."""
+"""The tested statements of each file in `db/sql`."""
 
 EXEMPT = {
     "activity.list_activity": "at the command line, some rows of each account by index",
@@ -117,7 +117,7 @@ WHOLE_IMPORT = {
     "count_recognized_rows": "counts the rows of a file that were recognized",
     "read_staged_file": "counts the rows of a file that is submitted again",
 }
-"""Hot statements that may go through all that one import has, by index."""
+"""Frequent statements that may read all rows of one import by an index."""
 
 ORDER_OF_PAGE = {
     "results_page": ("results_of_job", "results_rejected"),
@@ -127,4 +127,4 @@ ORDER_OF_PAGE = {
     "unprocessed_addresses_page": ("job_addresses_pkey",),
     "rejections_page": ("import_rejections_by_line",),
 }
-"""The index that has the rows of each page in its order; the second those that were rejected."""
+"""The index that has the rows of each page in order; the second is for rejected rows."""

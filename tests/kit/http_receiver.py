@@ -1,4 +1,4 @@
-"""An HTTP server that records what is request to it, and answers as a test decides."""
+"""An HTTP server that records requests and answers as a test decides."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 HANG = b""
-"""Instead of an answer: send nothing, and keep the connection open."""
+"""A reply: send nothing, and keep the connection open."""
 
 CLOSE = b" "
-"""Instead of an answer: close the connection."""
+"""A reply: close the connection."""
 
 
 def answer(status: int, *headers: str, body: str = "") -> bytes:
@@ -20,7 +20,7 @@ def answer(status: int, *headers: str, body: str = "") -> bytes:
 
 @dataclass
 class ReceivedRequest:
-    """A received request and the answer to it; header names are in lower case."""
+    """A received request and its reply; header names are in lower case."""
 
     line: str
     headers: dict[str, str]
@@ -78,7 +78,7 @@ async def run_receiver(reply: Callable[[ReceivedRequest], bytes]) -> AsyncIterat
 
 @asynccontextmanager
 async def run_scripted_receiver(*answers: bytes) -> AsyncIterator[Receiver]:
-    """Run a receiver that gives these answers in order, and repeats the last one."""
+    """Run a receiver that gives these replies in order and repeats the last one."""
     left = list(answers)
 
     def reply(_request: ReceivedRequest) -> bytes:

@@ -1,4 +1,4 @@
-"""Jobs submitted as anyone does, and worked in the tests' own process on a real Postgres."""
+"""Jobs submitted through the public functions and run in the tests' own process on Postgres."""
 
 import asyncio
 
@@ -15,7 +15,9 @@ from tests.kit.submitting import submit_job
 
 
 class InProcessRunner:
-    """Works each job when it is handed in, several chunks at once, and gives the job's id."""
+    """Runs each submitted job in this process with several chunks in parallel; returns the job's
+    id.
+    """
 
     def __init__(
         self, pool: asyncpg.Pool, settings: Settings, *, chunk_size: int, parallel: int
@@ -26,13 +28,13 @@ class InProcessRunner:
         self.parallel = parallel
 
     async def __call__(self, account, action, what, fields, params) -> int:
-        """Submit the job, work on it in this process until it ends, and return its id."""
+        """Submit the job, run it in this process until it ends, and return its id."""
         job_id = await submit_job(self.pool, self.settings, account, action, what, fields, params)
         await self.work(job_id)
         return job_id
 
     async def work(self, job_id: int) -> None:
-        """Plan the job and work it to its end."""
+        """Plan the job and run it to its end."""
         async with self.pool.acquire() as connection:
             account_id = await jobs.account_of_job(connection, job_id)
             assert account_id is not None

@@ -1,4 +1,4 @@
-"""A Postgres of the version that is installed on the machine, for a run of the tests."""
+"""A Postgres of a version installed on the machine, for a run of the tests."""
 
 import signal
 import subprocess
@@ -16,7 +16,7 @@ from runtime.devservers.process import SERVER_ENVIRONMENT, ServerProcess, run_as
 
 _SETTINGS = {
     "listen_addresses": "",
-    # The tests run several at a time, each with workers of its own; nothing is to be kept.
+    # Several tests run in parallel, each with its own workers; no data needs to survive.
     "max_connections": "400",
     "fsync": "off",
     "synchronous_commit": "off",
@@ -27,9 +27,10 @@ _SETTINGS = {
 
 @contextmanager
 def running_postgres(programs: Path, folder: Path) -> Iterator[str]:
-    """Run the server of these programs in the folder, and yield its URL.
+    """Run the server with these programs in the folder, and yield its URL.
 
-    Raises CalledProcessError if its data cannot be made, ServerStartError if it does not start.
+    Raises CalledProcessError if the data directory cannot be created, ServerStartError if the
+    server does not start.
     """
     data, sockets = folder / "data", folder / "sockets"
     owner = choose_server_account(data)

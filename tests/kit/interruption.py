@@ -1,4 +1,4 @@
-"""Being ended from outside."""
+"""Handling of Ctrl-C and SIGTERM in test programs."""
 
 import signal
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ INTERRUPTED = 130
 
 @contextmanager
 def exit_on_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run, with everything cleaned up, also where a shell has told it to
-    ignore Ctrl-C. Those that come later change nothing: cleaning up is under way.
+    """Turn Ctrl-C and SIGTERM into KeyboardInterrupt, even if the shell has set them to be ignored.
+    Later signals are ignored while the cleanup runs.
     """
     ending = False
 

@@ -1,4 +1,4 @@
-"""Asking for jobs over whole accounts, and waiting for what becomes of them."""
+"""Submit jobs over whole accounts, and wait for their states."""
 
 import asyncpg
 
@@ -9,13 +9,13 @@ from tests.kit.submitting import EVIDENCE
 from tests.kit.waiting import wait_until_async
 
 FAST_RECOVERY = {"SWEEP_SECONDS": "0.2", "STALLED_AFTER_SECONDS": "0.5", "RETRY_SECONDS": "0.02"}
-"""Workers that find out soon what nobody rang for, and hardly wait between attempts."""
+"""Workers that find jobs without a message quickly, and hardly wait between attempts."""
 
 
 async def submit_account_job(
     pool: asyncpg.Pool, settings: Settings, account: str, action: str, *fields: str
 ) -> int:
-    """Submit a job over all contacts, in two fields unless some are given; return its id."""
+    """Submit a job over all contacts, by default in two fields; return its id."""
     request = JobRequest(
         account=account,
         action=action,
@@ -30,7 +30,7 @@ async def submit_account_job(
 async def wait_for_state(
     pool: asyncpg.Pool, job_id: int, state: str, *, deadline: float = 60
 ) -> None:
-    """Wait until the job is in this state; fails after `deadline` seconds."""
+    """Wait until the job is in this state; fail after `deadline` seconds."""
 
     async def there() -> bool:
         return await pool.fetchval("select state = $2 from jobs where id = $1", job_id, state)

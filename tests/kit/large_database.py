@@ -1,7 +1,7 @@
-"""A database large enough that Postgres plans for it as it does for millions of rows.
+"""A database large enough that Postgres plans for it as for millions of rows.
 
-One account holds half of everything and thirty others share the rest. Every table that grows has so
-many rows that reading all of it is never the cheapest way to the few that a statement asks for.
+One account holds half of everything, and thirty others share the rest. Every growing table has so
+many rows that a full scan is never the cheapest way to the few rows of a statement.
 """
 
 import asyncpg
@@ -14,15 +14,15 @@ CHUNK = 2_500
 ACCOUNT = 1
 """The default account, which is the largest."""
 OPT_OUT = 2988
-"""An opt-out of that account that runs; half of its chunks are done."""
+"""A running opt-out of that account; half of its chunks are done."""
 NO_RESULTS_YET = 2994
-"""Another one, of whose results the planner knows nothing."""
+"""Another running opt-out, whose results are unknown to the planner's statistics."""
 IMPORT = 3000
-"""An import of that account that runs; its rows wait."""
+"""A running import of that account whose rows are waiting."""
 FIRST_ROW = 200_000
-"""The item of the first of these rows; every second number from there on is one of them."""
+"""The item of the first of these rows; from there on every second number is one of them."""
 ROLE_ADDRESS = 1_000_000
-"""An address that thousands hold, with thousands of results. Shared ones come after it."""
+"""An address with thousands of contacts and thousands of results. Shared ones follow it."""
 
 FILL = f"""
 insert into accounts (name) select 'account' || n from generate_series(1, 30) n;
@@ -161,11 +161,11 @@ from generate_series(1, 30000) n, lateral (select 'new' || n || '@host.example' 
 insert into import_repeats (account_id, job_id, match_key, contact_count, person_count)
 select {ACCOUNT}, {IMPORT}, 'shared' || n || '@host.example', 2, 2 from generate_series(0, 2000) n;
 """
-"""What the planner's statistics do not know yet, as it is with an import that has just begun."""
+"""Rows that the planner's statistics do not cover yet, as for an import that has just begun."""
 
 
 async def fill(connection: asyncpg.Connection) -> None:
-    """Fill an empty, migrated database; takes some seconds."""
+    """Fill an empty, migrated database, which takes some seconds."""
     await connection.execute(FILL)
     await connection.execute("vacuum (analyze)")
     await connection.execute(RUNNING_IMPORT)

@@ -1,4 +1,4 @@
-"""What `runtime.events` declares, and whether a log line keeps to it."""
+"""Checks log lines against the declarations of `runtime.events`."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -31,7 +31,7 @@ def undeclared_keys(event: str, keys: Iterable[str]) -> set[str]:
 
 
 def mistyped_keys(facts: Mapping[str, object]) -> set[str]:
-    """Return the keys whose value has another type than `KEY_TYPES` says."""
+    """Return the keys whose value is not of the type in `KEY_TYPES`."""
     return {
         key
         for key, value in facts.items()

@@ -1,7 +1,7 @@
-"""`make matrix`: run unit and integration tests on each Python and each Postgres installed here.
+"""`make matrix`: run unit and integration tests on each installed Python and Postgres.
 
 Each Python runs once with the embedded Postgres, and each Postgres once with the oldest Python.
-Environments and logs are kept in `.matrix`; what is not installed is listed as such.
+Environments and logs are kept in `.matrix`; missing versions are listed.
 """
 
 import argparse
@@ -41,7 +41,7 @@ class Run(NamedTuple):
 
 
 class Result(NamedTuple):
-    """How a run ended, and pytest's last line about it."""
+    """How a run ended, and the last line of pytest's output."""
 
     passed: bool
     summary: str
@@ -57,7 +57,7 @@ def choose_runs(pythons: Iterable[str], postgres: Iterable[int]) -> list[Run]:
 def find_pythons(folders: Iterable[Path]) -> dict[str, Path]:
     """Return the first working interpreter of each version in the folders.
 
-    A file that does not run, such as a shim for a version that is not active, is skipped.
+    A file that does not run, such as a shim for an inactive version, is skipped.
     """
     found: dict[str, Path] = {}
     for folder in folders:
@@ -70,7 +70,7 @@ def find_pythons(folders: Iterable[Path]) -> dict[str, Path]:
 
 
 def find_postgres(folders: Iterable[Path]) -> dict[int, Path]:
-    """Return the first folder with the programs of each version that is supported."""
+    """Return the first folder with the programs of each supported version."""
     found: dict[int, Path] = {}
     for folder in folders:
         if not (folder / "initdb").exists():
@@ -90,13 +90,13 @@ def _output_of(command: Sequence[str]) -> str:
 
 
 def python_folders() -> list[Path]:
-    """Return where interpreters are looked for: PATH, then the versions that pyenv has."""
+    """Return the folders to search for interpreters: PATH, then pyenv's versions."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     return [*_folders_of_path(), *sorted(pyenv.glob("versions/*/bin"), reverse=True)]
 
 
 def postgres_folders() -> list[Path]:
-    """Return where servers are looked for: the packages' own folders, then PATH."""
+    """Return the folders to search for servers: those of the packages, then PATH."""
     packaged = [each for pattern in POSTGRES_FOLDERS for each in Path("/").glob(pattern[1:])]
     return [*packaged, *(folder.resolve() for folder in _folders_of_path())]
 
@@ -111,7 +111,7 @@ def table(
     postgres: Mapping[int, Path],
     embedded: str,
 ) -> list[str]:
-    """Return a line for each supported version: how its run ended, or that it is not installed."""
+    """Return a line for each supported version with its result, or that it is not installed."""
     lines = []
     for python in PYTHONS:
         name = f"Python {python}"
@@ -139,7 +139,7 @@ def _line(name: str, result: Result, beside: str, place: Path) -> str:
 
 @contextmanager
 def _environment(programs: Path | None) -> Iterator[dict[str, str]]:
-    """Yield the environment of a run, in which servers of its own run if `programs` are given."""
+    """Yield the environment of a run, with servers of its own if there are `programs`."""
     unwanted = ("DATABASE_URL", "REDIS_URL", "MAKEFLAGS", "MAKELEVEL", "VIRTUAL_ENV")
     environment = {name: value for name, value in os.environ.items() if name not in unwanted}
     if programs is None:
@@ -155,7 +155,7 @@ def _environment(programs: Path | None) -> Iterator[dict[str, str]]:
 
 
 def run_tests(run: Run, python: Path, programs: Path | None, options: argparse.Namespace) -> Result:
-    """Run the tests in the Python's own environment, which is made first where it is missing."""
+    """Run the tests in the Python's own environment, which is created first if missing."""
     venv = KEPT / f"python-{run.python}"
     log = KEPT / f"python-{run.python}-postgres-{run.postgres or 'embedded'}.log"
     setup = ["make", "setup", f"VENV={venv}", f"PYTHON={python}"]
@@ -174,7 +174,7 @@ def run_tests(run: Run, python: Path, programs: Path | None, options: argparse.N
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what is installed, print the table, and return 1 if a run failed."""
+    """Run all installed versions, print the table, and return 1 if a run failed."""
     parser = argparse.ArgumentParser(prog="make matrix", description=__doc__)
     parser.add_argument("--processes", default="4", help="how many processes run tests")
     parser.add_argument("--profile", default="dev", help="how many examples hypothesis makes")

@@ -1,6 +1,6 @@
-"""What Sluice should do, said as simply as possible, one account, no chunks, no database.
+"""A model of Sluice, as simple as possible: one account, no chunks, no database.
 
-Written from the rules and not from the code: the tables are repeated here on purpose.
+It is written from the rules, not from the code: the tables are repeated on purpose.
 """
 
 from collections import Counter
@@ -43,10 +43,10 @@ NO_JOB = ("unchanged", "same_address_in_job")
 
 @dataclass
 class Model:
-    """Contacts are {field: address}; a status is (name, came by spreading).
+    """Contacts are {field: address}; a status is (name, is propagated).
 
-    `names` are those of imported contacts, and `repeats` such of them as had the addresses of
-    another contact when they came: the two count as one person.
+    `names` are those of imported contacts. `repeats` are imported contacts that had the same
+    addresses as another one; both count as one person.
     """
 
     limit: int
@@ -60,8 +60,8 @@ class Model:
         return self._each(contacts, fields, self._lift)
 
     def opt_out(self, contacts: list[int], fields: list[int], kind: str) -> Counter:
-        """Opt out the contacts' addresses and propagate; return the counts by outcome and
-        reason.
+        """Opt out the contacts' addresses and propagate; return the counts by
+        outcome and reason.
         """
 
         def suppress(address: str) -> tuple[str, str | None]:
@@ -84,7 +84,7 @@ class Model:
         return counts
 
     def opt_out_addresses(self, addresses: list[str], kind: str) -> Counter:
-        """Of a list of addresses: each is opted out by itself, and one nobody holds is kept so."""
+        """Opt out each address of a list; an address without a contact is stored as opted out."""
         counts: Counter = Counter()
         for address in addresses:
             if address not in self.statuses or RANK[kind] > self._rank(address):
@@ -103,7 +103,7 @@ class Model:
     def import_rows(
         self, rows: dict[int, tuple[str, dict[int, str]]], *, permission: bool
     ) -> tuple[Counter, dict[int, int]]:
-        """One row after the other; gives the counts, and the contacts of the rows recognized."""
+        """Import the rows in order; return the counts, and the contacts of the recognized rows."""
         before = dict(self.contacts)
         matches = {}
         for row, (name, links) in rows.items():
@@ -131,7 +131,7 @@ class Model:
             for held in self.contacts[contact].values()
             if self._in_own_right(held) and not self._is_role(held)
         }
-        # The strongest goes first.
+        # The opt-out of the highest rank is propagated first.
         for to_status in ("manual", "admin"):
             for held, contact in spreading:
                 if (self.statuses[held][0] == "admin") == (to_status == "admin"):
@@ -139,8 +139,8 @@ class Model:
         return counts, matches
 
     def _recognized(self, name: str, wanted: set[str]) -> int | None:
-        """The contact that a row is about: it has all of the row's addresses, or the row all of its
-        own; no name contradicts.
+        """Return the contact that the row is about, if any. One has all addresses of the other, and
+        the names do not contradict.
         """
         ranked = []
         for contact, links in self.contacts.items():
@@ -177,7 +177,9 @@ class Model:
             self.repeats.remove(twins[0])
 
     def at_rest_violations(self) -> list[tuple[str, str]]:
-        """Marketable addresses that an opt-out in its own right spreads to."""
+        """Return marketable addresses that an opt-out in its own right should have been propagated
+        to.
+        """
         return [
             (address, other)
             for links in self.contacts.values()

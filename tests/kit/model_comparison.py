@@ -1,4 +1,4 @@
-"""Run a series of jobs on the service and on the model, and compare their results."""
+"""Run a sequence of jobs on the service and on the model, and compare their results."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ address_opt_outs = st.tuples(
     st.just([LISTED_ADDRESS_FIELD]),
     st.sampled_from(KINDS),
 )
-"""Of lists of addresses, those among them that nobody holds yet."""
+"""Address lists, which may include addresses without a contact."""
 distinct_links = links.map(lambda held: {n: a for a, n in {a: n for n, a in held.items()}.items()})
 imports = st.tuples(
     st.just("import"),
@@ -47,15 +47,14 @@ imports = st.tuples(
     st.none(),
     st.booleans(),
 )
-"""Rows with a name or none, and one address or more, none twice in a row: what an import lets
-through."""
+"""Rows with or without a name, with at least one address and none twice, as an import accepts."""
 events = st.tuples(
     st.just("event"),
     st.sampled_from(ADDRESSES),
     st.none(),
     st.sampled_from([status for status, rank in RANK.items() if rank < 3]),
 )
-"""Something else changed a status: a bounce, a confirmation, a lack of engagement."""
+"""A status change from elsewhere: a bounce, a confirmation, a lack of engagement."""
 
 selecting_jobs = st.lists(st.one_of(opt_ins, opt_outs, address_opt_outs), min_size=1, max_size=4)
 job_sequences = st.lists(
@@ -65,7 +64,9 @@ job_sequences = st.lists(
 )
 
 RunJob = Callable[..., Awaitable[int]]
-"""(account, action, contacts, addresses or CSV, fields, params) to the id of the ended job."""
+"""Takes (account, action, contacts, addresses or CSV, fields, params); returns the id of the ended
+job.
+"""
 
 _numbers = count(1)
 
@@ -73,8 +74,8 @@ _numbers = count(1)
 class ModelComparison:
     """One account, in the database and in the model.
 
-    Whom a row of an import is recognized as may depend on the rows that were worked before. So
-    where rows are not worked `in_order`, each has a name of its own.
+    The contact that an import row matches may depend on the rows done before. Unless rows are done
+    `in_order`, each therefore has a unique name.
     """
 
     def __init__(self, pool: asyncpg.Pool, run_job: RunJob, *, in_order: bool = False) -> None:
@@ -87,7 +88,7 @@ class ModelComparison:
         self.ids: list[int] = []
 
     async def begin(self, contacts=(), present=()) -> None:
-        """Start with contacts and statuses as they are given, however they drifted apart."""
+        """Start with these contacts and statuses, even if they contradict the rules."""
         self.account_id = await make_account(self.pool, self.account)
         if contacts:
             base = 1_000_000 + self.account_id * 100
@@ -100,7 +101,7 @@ class ModelComparison:
             await fill(self.pool, self.account_id, self.model.contacts, self.model.statuses)
 
     async def apply(self, action, what, chosen, how) -> None:
-        """One job, or event, on both sides; then everything must be equal."""
+        """Apply one job or event to both sides; check that everything is equal."""
         if action == "event":
             await self._event(what, how)
             return
@@ -123,7 +124,7 @@ class ModelComparison:
                 expected = self.model.opt_out(ids, chosen, how)
         after = await statuses_of(self.pool, self.account_id)
         counts = await read_counts(self.pool, job_id)
-        # What a row adds to a contact that came before may refuse another row, or opt it out later.
+        # A row's addition to an earlier contact may reject another row, or opt it out later.
         assert counts == expected or (self.in_order and counts.total() == expected.total())
         assert after == self.model.statuses
         assert all(RANK[after[address][0]] >= 5 for address in was_out)
@@ -165,7 +166,9 @@ class ModelComparison:
             )
 
     async def _miscounted(self) -> list[asyncpg.Record]:
-        """Addresses whose counts of contacts and repeats are not those of who hold them."""
+        """Return addresses whose counts of contacts and repeats differ from their
+        actual contacts.
+        """
         return await self.pool.fetch(
             "select a.match_key, a.contact_count, a.repeat_count from email_addresses a"
             " where a.account_id = $1 and (a.contact_count, a.repeat_count) <> ("
@@ -177,7 +180,9 @@ class ModelComparison:
         )
 
     async def _check_ledger(self, job_id: int, before, after) -> None:
-        """Promise 6: applied rows lead unbroken from what each address was to what it is."""
+        """Promise 6: applied results form an unbroken chain from the first to the
+        present status.
+        """
         rows = await self.pool.fetch(
             "select a.match_key, r.from_status, r.to_status, r.cause, r.source_address_id,"
             " s.account_id as source_account"
@@ -197,7 +202,7 @@ class ModelComparison:
 
 
 async def read_counts(pool: asyncpg.Pool, job_id: int) -> Counter:
-    """Direct outcomes by reason, from the result rows, checked against the job's own counts."""
+    """Return direct outcomes by reason from the results, checked against the job's own counts."""
     counts = Counter()
     for row in await pool.fetch(
         "select outcome, reason, count(*) as rows from results"

@@ -1,4 +1,4 @@
-"""The lines of `docs/monitoring.md`, run as they are written over a log."""
+"""The commands of `docs/monitoring.md`, run unchanged on a log."""
 
 import json
 import os
@@ -16,19 +16,19 @@ _QUESTION = re.compile(r"^## (\d+)\. .+?\n```sh\n([^\n]+)\n```$", re.DOTALL | re
 
 
 def questions() -> dict[int, str]:
-    """Give each question's line by its number."""
+    """Return each question's command by its number."""
     return {int(number): line for number, line in _QUESTION.findall(MONITORING.read_text())}
 
 
 def require_jq() -> None:
-    """Skip the test where jq is not installed; in CI it fails."""
+    """Skip the test if jq is not installed; in CI, fail it."""
     if shutil.which("jq") is None:
         assert not os.environ.get("CI"), "jq (Debian package jq) is not installed"
         pytest.skip("no jq is installed (Debian package jq)")
 
 
 def ask(number: int, folder: Path, correlation_id: str = "") -> list[dict[str, Any]]:
-    """Give the answer to a question over the folder's `sluice.log`, one object for each line."""
+    """Return the objects that a question's command outputs for the folder's `sluice.log`."""
     done = subprocess.run(
         ["/bin/sh", "-c", questions()[number].replace("--arg id ID", f"--arg id {correlation_id}")],
         cwd=folder,

@@ -17,7 +17,7 @@ from runtime.devservers.process import run_as
 from tests.kit.waiting import wait_until
 
 PORT = 6432
-"""Only part of the socket's name: it listens nowhere else."""
+"""Part of the socket's name only: PgBouncer does not listen on this port."""
 
 SETTINGS = {
     "listen_port": str(PORT),
@@ -25,27 +25,27 @@ SETTINGS = {
     "auth_type": "any",
     "default_pool_size": "20",
     "max_client_conn": "200",
-    # By its default of 15 seconds it would not look for a Postgres that is back for so long.
+    # The default of 15 seconds would delay the connection to a Postgres that is back.
     "server_login_retry": "1",
 }
 
 
 class PgBouncer(NamedTuple):
-    """A running PgBouncer: its process, its folder and its log."""
+    """A running PgBouncer: its process, folder and log."""
 
     process: subprocess.Popen[bytes]
     folder: Path
     log: Path
 
     def url(self, direct: str) -> str:
-        """The URL that leads through it to the database of the URL `direct`."""
+        """Return the URL that leads through it to the database of the URL `direct`."""
         name = urlsplit(direct).path
         return f"postgresql://postgres@{name}?host={quote(str(self.folder))}&port={PORT}"
 
 
 def pgbouncer_program() -> str:
-    """Where PgBouncer is installed; skips the test where it is not, and fails in CI."""
-    # Ordinary accounts may not look where Debian puts it.
+    """Return the path of PgBouncer. Skip the test if it is not installed; in CI, fail it."""
+    # Debian's folder for it is not on the PATH of ordinary accounts.
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     if program is None:
         assert not os.environ.get("CI"), "PgBouncer (Debian package pgbouncer) is not installed"
@@ -55,13 +55,13 @@ def pgbouncer_program() -> str:
 
 @contextmanager
 def run_pgbouncer(database_url: str, **settings: str) -> Iterator[PgBouncer]:
-    """A PgBouncer before the server of the URL, for each of its databases, with `settings` over
-    those of the tests.
+    """Run a PgBouncer for all databases of the URL's server; `settings` override the tests'
+    defaults.
     """
     program = pgbouncer_program()
     with tempfile.TemporaryDirectory(prefix="sluice-pgb-") as parent:
         folder = Path(parent) / "pgbouncer"
-        # It refuses to run as root, as Postgres does, whose socket is for one account only.
+        # It refuses to run as root, as does Postgres, whose socket only one account may use.
         owner = choose_server_account(folder)
         make_owned_directory(folder, owner)
         allow_traversal(folder, owner)

@@ -1,4 +1,4 @@
-"""How many examples Hypothesis makes, and examples that are asynchronous, which it is not."""
+"""The number of Hypothesis examples, and asynchronous examples, which Hypothesis lacks."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,15 +9,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 PROFILES = {"dev": 0.1, "ci": 0.5, "nightly": 20.0}
-"""How many times what a test asks for is made, by `--hypothesis-profile`."""
+"""The factor by which `--hypothesis-profile` multiplies the number that a test requests."""
 _MADE_BY_DEFAULT = 100
-"""What Hypothesis makes for a test that asks for nothing in particular."""
+"""The number of examples if a test requests none."""
 
 
 def register_hypothesis_profiles() -> None:
-    """Make the profiles known, and load the one of `make test`; the command line may name another.
+    """Register the profiles, and load the one of `make test`; the command line may choose another.
 
-    On a machine that does other things too, a slow example says nothing.
+    There is no deadline: on a busy machine a slow example means nothing.
     """
     for name, factor in PROFILES.items():
         most = round(factor * _MADE_BY_DEFAULT)
@@ -26,7 +26,7 @@ def register_hypothesis_profiles() -> None:
 
 
 def example_count(count: int) -> int:
-    """Return how many examples the loaded profile makes where a test asks for `count`."""
+    """Return the number of examples of the loaded profile for a test that requests `count`."""
     return max(1, round(count * hypothesis_settings.default.max_examples / _MADE_BY_DEFAULT))
 
 
@@ -36,8 +36,8 @@ async def check_property(
     max_examples: int,
     explicit_examples: Sequence[tuple[Any, ...]] = (),
 ) -> None:
-    """Run the coroutine function on `example_count(max_examples)` of the strategies, on the running
-    loop, and on the examples `explicit_examples` that were made by hand.
+    """Check `example_count(max_examples)` examples of the strategies on the running loop. The
+    `explicit_examples` are checked as well.
     """
     loop = asyncio.get_running_loop()
 

@@ -1,4 +1,4 @@
-"""Arguments for every parameter of the guarded statements, for one contact or for a chunk."""
+"""Arguments for every parameter of the tested statements, for one contact or for a chunk."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -60,7 +60,7 @@ SPECIAL = {
     "mark_failed": [{}, {"delay_seconds": None}],
     "store_forecast": [{"state": "planned"}, {"state": "running"}],
 }
-"""Arguments of their own, where a statement is asked in more than one way."""
+"""Arguments of statements that are tested in more than one way."""
 
 STATUSES = {"forecasting": list(Status), "contacts": ["bounce", "admin"]}
 
@@ -206,7 +206,7 @@ _OF_IMPORTS = {"import_chunks", "import_ends", "imports"}
 
 
 def items(subject: str, size: int) -> list[int]:
-    """The ids of a chunk's items: of import rows, of listed addresses, or of contacts."""
+    """Return the ids of a chunk's items: import rows, listed addresses or contacts."""
     if subject in _OF_IMPORTS:
         return [FIRST_ROW + 2 * n + 2 for n in range(size)]
     first = 3 * ROLE_ADDRESS + 25_001 if subject == "address_lists" else 1
@@ -214,7 +214,7 @@ def items(subject: str, size: int) -> list[int]:
 
 
 def arguments(subject: str, size: int) -> dict[str, Any]:
-    """Return an argument for every parameter of the subject's statements, with lists of `size`."""
+    """Return an argument for every parameter of the file's statements, with lists of `size`."""
     of_import = subject in _OF_IMPORTS
     addresses = 2 * size
     keys = [f"listed{n}@host.example" for n in range(1, size + 1)]

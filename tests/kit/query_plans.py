@@ -1,4 +1,4 @@
-"""Plans of named statements, as Postgres makes them, and what is wrong with them."""
+"""Plans that Postgres makes for named statements, and their excessive reads."""
 
 import inspect
 import json
@@ -11,51 +11,53 @@ import asyncpg
 from db.queries import load
 
 Plan: TypeAlias = dict[str, Any]
-"""A node of a plan in the JSON that EXPLAIN gives, with the nodes below it in `Plans`."""
+"""A node of a plan in EXPLAIN's JSON, with its child nodes in `Plans`."""
 
 SMALL_TABLES = frozenset({"accounts", "sweeps", "pg_database"})
-"""Tables that stay so small that reading all of them is the cheapest way."""
+"""Tables so small that a full scan is the cheapest way."""
 
 SMALL_PER_ACCOUNT = frozenset({"tags"})
-"""Tables of which an account has so few rows that all of them may be read."""
+"""Tables with so few rows per account that all of them may be read."""
 
 SHORT_INDEXES = frozenset({"jobs_unfinished"})
-"""Indexes over the few rows that are looked for, to be read from end to end."""
+"""Indexes that contain only the few rows of interest and may be read completely."""
 
 SMALL_PER_JOB = frozenset({"job_chunks", "job_lanes", "job_contacts", "job_states"})
-"""Tables with at most some thousand rows for each job, all of which may be read."""
+"""Tables with at most some thousand rows per job, all of which may be read."""
 
 _INDEX_SCANS = frozenset({"Index Scan", "Index Only Scan", "Bitmap Index Scan"})
 
 
 class Statement(NamedTuple):
-    """A named statement as the driver gets it."""
+    """A named statement as the driver receives it."""
 
     sql: str
     parameters: tuple[str, ...]
 
 
 class Index(NamedTuple):
-    """An index: the table it belongs to, and its columns in order."""
+    """An index: its table and its columns in order."""
 
     table: str
     columns: tuple[str, ...]
 
 
 def statement(subject: str, name: str) -> Statement:
-    """The statement `name` of `db/sql/<subject>.sql`."""
+    """Return the statement `name` of `db/sql/<subject>.sql`."""
     query = getattr(load(subject), name)
     parameters = tuple(p for p in inspect.signature(query).parameters if p != "self")
     return Statement(query.sql.strip().removesuffix(";"), parameters)
 
 
 def statement_names(subject: str) -> set[str]:
-    """All statements of `db/sql/<subject>.sql`; what reads by a cursor is the same statement."""
+    """Return all statements of `db/sql/<subject>.sql`; cursor variants are not
+    listed separately.
+    """
     return {name for name in load(subject).available_queries if not name.endswith("_cursor")}
 
 
 async def indexes(connection: asyncpg.Connection) -> dict[str, Index]:
-    """The indexes of the database by name, with their columns in order."""
+    """Return the indexes of the database by name, with their columns in order."""
     rows = await connection.fetch(
         "select i.indexrelid::regclass::text as name, i.indrelid::regclass::text as on_table,"
         " array_agg(a.attname::text order by a.attnum) as columns"
@@ -68,13 +70,13 @@ async def indexes(connection: asyncpg.Connection) -> dict[str, Index]:
 async def custom_plan(
     connection: asyncpg.Connection, statement: Statement, arguments: Mapping[str, Any]
 ) -> Plan:
-    """The plan for these arguments. EXPLAIN with bound parameters always plans for their values."""
+    """Return the plan for these arguments; EXPLAIN with bound parameters plans for their values."""
     values = [arguments[name] for name in statement.parameters]
     return _plan(await connection.fetchval(f"explain (format json) {statement.sql}", *values))
 
 
 async def generic_plan(connection: asyncpg.Connection, statement: Statement) -> Plan:
-    """The plan for whatever arguments, which a session may keep for a prepared statement."""
+    """Return the plan for any arguments, which a session may keep for a prepared statement."""
     nulls = f"({', '.join(['null'] * len(statement.parameters))})" if statement.parameters else ""
     async with connection.transaction():
         await connection.execute("set local plan_cache_mode = force_generic_plan")
@@ -93,16 +95,16 @@ def _plan(explained: str) -> Plan:
 
 
 def nodes(plan: Plan) -> Iterator[Plan]:
-    """All nodes of the plan; those of CTEs and sub-queries are among them."""
+    """Yield all nodes of the plan, including those of CTEs and sub-queries."""
     yield plan
     for below in plan.get("Plans", ()):
         yield from nodes(below)
 
 
 def find_excessive_reads(plan: Plan, indexes: Mapping[str, Index], *, whole_job: bool) -> list[str]:
-    """Which nodes read a whole table, or all that an account has in one, and so on.
+    """Return the nodes that read a whole table or all of an account's rows.
 
-    With `whole_job` a statement may read all rows of one job, by an index.
+    With `whole_job`, a statement may read all rows of one job by an index.
     """
     found = (_objection(node, indexes, whole_job=whole_job) for node in nodes(plan))
     return [objection for objection in found if objection]
@@ -115,14 +117,14 @@ def _objection(node: Plan, indexes: Mapping[str, Index], *, whole_job: bool) -> 
     if kind not in _INDEX_SCANS or node["Index Name"] in SHORT_INDEXES:
         return None
     if node.get("Relation Name", "").startswith("pg_"):
-        # Of the catalog, which other tests of the server fill as well.
+        # A catalog table, which other tests of the server fill as well.
         return None
     index = indexes[node["Index Name"]]
     condition = node.get("Index Cond", "")
     missing = [
         column
         for column in _required_columns(index, whole_job=whole_job)
-        # Columns of other tables come with the name of theirs.
+        # Columns of other tables are qualified by their table's name.
         if not re.search(rf"(?<![.\w]){column}(?![.\w])", condition)
     ]
     if index.table in SMALL_TABLES or not missing:
@@ -131,7 +133,9 @@ def _objection(node: Plan, indexes: Mapping[str, Index], *, whole_job: bool) -> 
 
 
 def _required_columns(index: Index, *, whole_job: bool) -> tuple[str, ...]:
-    """The columns that a condition on the index has to name: an account or job is not enough."""
+    """Return the columns that a condition on the index must name; account or job alone is not
+    enough.
+    """
     enough = {
         "account_id": index.table in SMALL_PER_ACCOUNT,
         "job_id": whole_job or index.table in SMALL_PER_JOB,
@@ -142,7 +146,7 @@ def _required_columns(index: Index, *, whole_job: bool) -> tuple[str, ...]:
 
 
 def nodes_below_limit(plan: Plan) -> list[Plan]:
-    """What the outermost limit of a page is fed by, but for sub-queries of single rows."""
+    """Return the nodes below the outermost limit, without sub-queries of single rows."""
     limit = next(node for node in nodes(plan) if node["Node Type"] == "Limit")
     return [
         node

@@ -1,4 +1,4 @@
-"""People whose opt-outs the tests bring in by HTTP, and what an answer has to be."""
+"""Recipients whose opt-outs the tests submit over HTTP, and checks of the responses."""
 
 import asyncpg
 import httpx
@@ -23,11 +23,11 @@ TAILS = (
         "%E2%80%8B",
     ),
 )
-"""What mail programs and people put behind a link."""
+"""Text that mail programs and people append to a link."""
 
 
 async def make_couples(pool: asyncpg.Pool) -> dict[str, int]:
-    """In each of two accounts Ann and Bob, who share an address; ids of the accounts by name."""
+    """Create Ann and Bob, who share an address, in two accounts; return the account ids by name."""
     default = await pool.fetchval("select id from accounts where name = 'default'")
     accounts = {"default": default, "other": await make_account(pool, "other")}
     for place, account_id in enumerate(accounts.values()):
@@ -42,14 +42,14 @@ async def make_couples(pool: asyncpg.Pool) -> dict[str, int]:
 
 
 async def read_everything(pool: asyncpg.Pool) -> tuple[int, list[dict[str, tuple[str, bool]]]]:
-    """How many jobs there are, and what every address of every account is."""
+    """Return the number of jobs, and the status of every address of each account."""
     accounts = [row["id"] for row in await pool.fetch("select id from accounts order by id")]
     jobs = await pool.fetchval("select count(*) from jobs")
     return jobs, [await statuses_of(pool, account_id) for account_id in accounts]
 
 
 def problem_detail(answer: httpx.Response, status: int, slug: str) -> str:
-    """The detail of an answer, which has to be this problem."""
+    """Return the detail of a response, which must be this problem."""
     told = (answer.status_code, answer.headers["content-type"], answer.json().get("type"))
     assert told == (status, "application/problem+json", f"urn:sluice:problem:{slug}"), answer.text
     detail: str = answer.json()["detail"]

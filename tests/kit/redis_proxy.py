@@ -1,4 +1,4 @@
-"""A TCP proxy before Valkey, which can let requests through and lose the replies."""
+"""A TCP proxy in front of Valkey that can pass on requests and drop the replies."""
 
 import asyncio
 import socket
@@ -16,8 +16,8 @@ _CLOSE_SECONDS = 5.0
 class RedisProxy:
     """Listens on its own port in its own thread, so that a busy event loop does not slow it.
 
-    While `stall` holds, requests reach Valkey and no reply comes back; `unstall` cuts every
-    connection that was stalled. Where Valkey is away, a client's connection is closed at once.
+    During a `stall`, requests reach Valkey but no reply is returned; `unstall` cuts every stalled
+    connection. While Valkey is down, a client's connection is closed immediately.
     """
 
     def __init__(self, valkey: Path) -> None:
@@ -47,11 +47,11 @@ class RedisProxy:
         self._loop.close()
 
     def stall(self) -> None:
-        """Lose all replies from now on."""
+        """Drop all replies from now on."""
         self._run(self._set_stalled(True))
 
     def unstall(self) -> None:
-        """Cut the connections that have lost replies; new ones work as they should."""
+        """Cut the connections whose replies were dropped; new ones work normally."""
         self._run(self._set_stalled(False))
 
     def _run(self, work: Any) -> Any:
@@ -64,7 +64,7 @@ class RedisProxy:
         assert self._server is not None
         self._server.close()
         self._cut()
-        # Cut connections end by themselves; tasks that were cancelled would be told of as errors.
+        # Cut connections end by themselves; cancelled tasks would be logged as errors.
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         if tasks:
             await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
@@ -88,7 +88,7 @@ class RedisProxy:
                 _pump(replies, client, lambda: not self._stalled),
             )
         except OSError:
-            pass  # Valkey is away; closing the connection says so to the client.
+            pass  # Valkey is down; the closed connection shows it.
         finally:
             self._clients.discard(client)
             for end in (client, valkey):

@@ -1,7 +1,7 @@
-"""An account in which almost everything possible has happened, by real jobs.
+"""An account with almost every possible event in its history, made by real jobs.
 
-Imports, opt-outs and opt-ins over shared and role addresses; jobs paused, resumed, cancelled and
-failed midway; contacts that could not be written, and chunks that were split for them.
+There are imports, opt-outs and opt-ins over shared and role addresses. Jobs are paused, resumed,
+cancelled and failed midway; contacts cannot be written, and their chunks are split.
 """
 
 from itertools import count
@@ -41,11 +41,11 @@ REFUSED_BY_POSTGRES = """
 
 
 class AccountDriver:
-    """Submits jobs of one account, and works on them in this process, a few contacts a chunk."""
+    """Submits jobs of one account and runs them in this process, with a few contacts a chunk."""
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings, account: str) -> None:
         self.pool = pool
-        # The jobs are worked on in this process, so no Redis is needed.
+        # The jobs run in this process, so no Redis is needed.
         self.settings = settings.model_copy(
             update={"shared_address_limit": LIMIT, "redis_url": "redis://127.0.0.1:1/0"}
         )
@@ -54,7 +54,7 @@ class AccountDriver:
     async def submit(self, action, what, fields=None, **params) -> int:
         """Submit a job and return its id.
 
-        An import takes rows of addresses as `what`, each with a name or named by its first address.
+        For an import, `what` is rows of addresses, each with a name or named by its first address.
         """
         if action == "import":
             named = [row if isinstance(row, tuple) else (row[0].split("@")[0], row) for row in what]
@@ -65,7 +65,7 @@ class AccountDriver:
         )
 
     async def work(self, job_id: int, *, chunks: int | None = None, chunk_size: int = 4) -> None:
-        """Work on the job to its end, or for this many chunks or attempts."""
+        """Run the job to its end, or for this many chunks or attempts."""
         async with self.pool.acquire() as connection:
             account_id = await jobs.account_of_job(connection, job_id)
             assert account_id is not None
@@ -87,13 +87,13 @@ class AccountDriver:
                 assert ended is not None
 
     async def run(self, action, what, fields=None, **params) -> int:
-        """Submit a job and work on it to its end; return its id."""
+        """Submit a job and run it to its end; return its id."""
         job_id = await self.submit(action, what, fields, **params)
         await self.work(job_id)
         return job_id
 
     async def opt_out_immediately(self, contacts: list[int], field: str) -> None:
-        """Make an immediate opt-out, as a recipient does."""
+        """Submit an immediate opt-out, as for a recipient."""
         request = JobRequest(
             account=self.account,
             action="opt_out",
@@ -150,7 +150,7 @@ class AccountDriver:
 
 
 async def make_sample_account(pool: asyncpg.Pool, settings: Settings, account: str) -> int:
-    """Create an account in which all of this has happened; return its id."""
+    """Create an account with this history; return its id."""
     account_id = await make_account(pool, account)
     await pool.execute(REFUSED_BY_POSTGRES)
     driver = AccountDriver(pool, settings, account)
@@ -164,7 +164,7 @@ async def make_sample_account(pool: asyncpg.Pool, settings: Settings, account: s
 
 
 async def _fill_old_contacts(pool: asyncpg.Pool, account_id: int) -> int:
-    """Insert the contacts that no import created; return the id of the first."""
+    """Insert contacts that no import created; return the id of the first."""
     old = FIRST_OLD_CONTACT + 10 * account_id
     await fill(
         pool,
@@ -187,7 +187,7 @@ async def _fill_old_contacts(pool: asyncpg.Pool, account_id: int) -> int:
 
 
 async def _import_people(driver: AccountDriver) -> list[int]:
-    """Import people with shared and role addresses, one that cannot be written, and a repeat."""
+    """Import contacts with shared and role addresses, one that cannot be written, and a repeat."""
     arrived = await driver.run(
         "import",
         [
@@ -239,7 +239,7 @@ async def _interrupt_opt_outs(driver: AccountDriver, people: list[int], old: int
 
 
 async def _import_into_known_addresses(driver: AccountDriver) -> None:
-    """Import people whose addresses the account knows."""
+    """Import contacts whose addresses the account knows."""
     await driver.run(
         "import",
         [
@@ -258,7 +258,8 @@ async def _interrupt_imports(driver: AccountDriver) -> None:
         spared = ("left@example.com", "away@example.com")[number]
         rows = [[f"late{number}.{n}@example.com", spared] for n in range(9)]
         cut_short = await driver.submit("import", rows, permission=True)
-        # By its rows the address is a role address; with the one that arrives it is none.
+        # By the file's rows the address is a role address; by the contacts imported so far it is
+        # not.
         await driver.work(cut_short, chunks=1, chunk_size=2)
         if end == driver.cancel:
             await driver.pause(cut_short)

@@ -9,7 +9,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 class FileScheduling(LoadScopeScheduling):
-    """Give each process one test after the other, and all of a module to one that shares a fixture.
+    """Give each process one test at a time, and all tests of a module with a shared fixture.
 
     The marker `xdist_group` is not used: with pytest 9.2, xdist 3.8 does not see it.
     """

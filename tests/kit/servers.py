@@ -1,6 +1,6 @@
 """Postgres and Valkey for a chaos run, which alone starts and stops them.
 
-Elsewhere a keeper restarts a server that died. Here a fault decides how long it is down.
+Elsewhere, a keeper restarts a server that died. Here a fault decides how long it is down.
 """
 
 import signal
@@ -25,12 +25,12 @@ from runtime.devservers.valkey import start_valkey, valkey_process, valkey_url
 _GONE_SECONDS = 30.0
 
 PROCESS_ROLE = "sluice_processes"
-"""The role of worker and web processes, which may not alter what it has written."""
+"""The role of worker and web processes, which must not change or delete history."""
 
 
 class ChaosServers:
-    """Both servers in one folder. Postgres writes through to disk: a commit that was acknowledged
-    has to outlive an immediate restart.
+    """Both servers in one folder. Postgres flushes to disk, because an acknowledged commit must
+    survive an immediate restart.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,7 +45,7 @@ class ChaosServers:
         self.redis_socket = self._sockets / "valkey.sock"
 
     def start_postgres(self) -> None:
-        """Start Postgres, and wait until it has recovered and takes connections."""
+        """Start Postgres, and wait until it has recovered and accepts connections."""
         place = self._directory.postgres(self._sockets)
         allow_traversal(place.data, self._owner)
         start_postgres(place, self._owner, durable=True)
@@ -55,12 +55,12 @@ class ChaosServers:
         start_valkey(self._directory.valkey(self._sockets), self._owner)
 
     def crash_postgres(self) -> None:
-        """Stop Postgres in immediate mode: no session ends, no checkpoint is made."""
+        """Stop Postgres in immediate mode, without ending sessions and without a checkpoint."""
         place = self._directory.postgres(self._sockets)
         _end(postgres_process(place), signal.SIGQUIT)
 
     def kill_redis(self) -> None:
-        """Kill Valkey; all that was in it is lost."""
+        """Kill Valkey; all its data is lost."""
         _end(valkey_process(self._directory.valkey(self._sockets)), signal.SIGKILL)
 
     def stop(self) -> None:
@@ -70,7 +70,7 @@ class ChaosServers:
 
 @contextmanager
 def chaos_servers(folder: Path) -> Iterator[ChaosServers]:
-    """Both servers, running; they have stopped when the context ends, however it ends."""
+    """Yield both running servers; stop them on any exit."""
     servers = ChaosServers(folder)
     try:
         servers.start_redis()
@@ -81,9 +81,9 @@ def chaos_servers(folder: Path) -> Iterator[ChaosServers]:
 
 
 async def grant_process_role(owners_url: str) -> str:
-    """Grant a role of its own, which is made where it is missing, what processes need.
+    """Grant processes' privileges to their own role, creating it if missing.
 
-    Return the URL by which they connect; the owner's URL is for the checks.
+    Return the URL of that role; the owner's URL is for the checks.
     """
     owner = await asyncpg.connect(**connect_options(owners_url, pgbouncer=True))
     try:
@@ -97,7 +97,7 @@ async def grant_process_role(owners_url: str) -> str:
 
 
 def process_role_url(owners_url: str, role: str = PROCESS_ROLE) -> str:
-    """The same database by the role of processes, or by another one."""
+    """Return the URL of the same database for the processes' role, or for another one."""
     parts = urlsplit(owners_url)
     where = parts.netloc.rpartition("@")[2]
     password = f":{parts.password}" if parts.password else ""

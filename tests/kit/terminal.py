@@ -1,4 +1,4 @@
-"""Running commands in a terminal of some width, as a person does."""
+"""Run commands in a terminal of a chosen width."""
 
 import fcntl
 import os
@@ -18,7 +18,7 @@ _LINES = 50
 
 
 class TerminalOutput(NamedTuple):
-    """What a terminal was sent, as text without colours, and with them."""
+    """Terminal output as text without colors and with them."""
 
     status: int
     text: str
@@ -26,14 +26,14 @@ class TerminalOutput(NamedTuple):
 
     @property
     def lines(self) -> list[str]:
-        """Its lines; what a progress bar has overwritten is none."""
+        """Return its lines, without those that a progress bar has overwritten."""
         return [line.rpartition("\r")[2] for line in self.text.split("\n")]
 
 
 def run_in_terminal(
     *arguments: str, columns: int, command: Sequence[str] = SLUICE
 ) -> TerminalOutput:
-    """The command's output on a terminal of so many columns, standard error in it."""
+    """Return the command's output, including standard error, on a terminal of this width."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
@@ -46,7 +46,7 @@ def run_in_terminal(
     ) as process:
         os.close(theirs)
         raw = b""
-        # Linux says that the other end is closed by an error.
+        # Linux reports the closed other end as an error.
         with suppress(OSError):
             while block := os.read(ours, 65_536):
                 raw += block

@@ -1,8 +1,7 @@
-"""Two hosts and a network that can fail: network namespaces, and servers that are reached by TCP.
+"""Two hosts and a network that can fail: network namespaces, and servers reached over TCP.
 
-Each host has a cable of its own to Postgres and one to Redis (veth pairs), so that it can be cut
-off from the one and not from the other. The servers run outside of the namespaces, at the other
-ends.
+Each host has a cable (a veth pair) to Postgres and one to Redis, so that each connection can be cut
+separately. The servers run outside the namespaces, at the other ends.
 """
 
 import os
@@ -28,11 +27,11 @@ from tests.kit.servers import PROCESS_ROLE
 from tests.kit.waiting import wait_until_async
 
 BLOCK = IPv4Address("198.18.0.0")
-"""The addresses that are set aside for trials of networks (RFC 2544), 131,072 of them."""
+"""The 131,072 addresses reserved for network tests (RFC 2544)."""
 
 
 class Cable(NamedTuple):
-    """A way from a host to a server: the device and address at the server's end, and the host's."""
+    """A link from a host to a server: the server's device and address, and the host's address."""
 
     host: str
     device: str
@@ -40,7 +39,7 @@ class Cable(NamedTuple):
     host_address: str
 
     def create(self) -> None:
-        """Make both ends and bring them up."""
+        """Create both ends and bring them up."""
         inside = f"{self.device}i"
         ip("link", "add", self.device, "type", "veth", "peer", "name", inside, "netns", self.host)
         ip("address", "add", f"{self.address}/30", "dev", self.device)
@@ -49,21 +48,21 @@ class Cable(NamedTuple):
         self.plug()
 
     def pull(self) -> None:
-        """Let all packets vanish, both ways.
+        """Drop all packets in both directions.
 
-        No connection is told: the host's end only loses its carrier, and what the server sends must
-        not find another way out of this machine.
+        No connection is reset: the host's end only loses its carrier, and the server's packets must
+        not leave this machine another way.
         """
         ip("link", "set", self.device, "down")
         ip("route", "add", "blackhole", f"{self.host_address}/32")
 
     def plug(self) -> None:
-        """Let packets through, again or for the first time."""
+        """Let packets through."""
         ip("link", "set", self.device, "up")
         ip("route", "del", "blackhole", f"{self.host_address}/32", may_fail=True)
 
     def connections(self) -> list[str]:
-        """What the host takes for living connections to the server, as `ss` has them."""
+        """Return the host's established connections to the server, as listed by `ss`."""
         command = ["ss", "-N", self.host, "-Htn", "state", "established", "dst", self.address]
         return subprocess.run(
             command, check=True, capture_output=True, text=True
@@ -71,7 +70,7 @@ class Cable(NamedTuple):
 
 
 class Host(NamedTuple):
-    """One host, by the name of its namespace, and its ways to the servers."""
+    """One host: the name of its namespace, and its cables to the servers."""
 
     name: str
     to_postgres: Cable
@@ -79,19 +78,19 @@ class Host(NamedTuple):
 
     @property
     def prefix(self) -> list[str]:
-        """What makes a command run on the host."""
+        """Return the prefix that runs a command on the host."""
         return ["ip", "netns", "exec", self.name]
 
 
 def ip(*arguments: str, may_fail: bool = False) -> None:
-    """Run `ip`; raises with what it says when it fails."""
+    """Run `ip`. Raises OSError with its error output if it fails."""
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
     if done.returncode and not may_fail:
         raise OSError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
 
 
 def require_namespaces() -> None:
-    """Skip the test where no network namespace can be had; in CI `ip` has to be there."""
+    """Skip the test if network namespaces are not available; in CI, `ip` must be installed."""
     if not (shutil.which("ip") and shutil.which("ss")):
         assert not os.environ.get("CI"), "ip and ss (Debian package iproute2) are not installed"
         pytest.skip("two hosts need ip and ss: install iproute2")
@@ -109,7 +108,7 @@ def require_namespaces() -> None:
 
 @contextmanager
 def two_hosts() -> Iterator[tuple[Host, Host]]:
-    """Two hosts with all cables plugged; nothing is left of them afterwards."""
+    """Yield two hosts with all cables plugged; remove everything afterwards."""
     require_namespaces()
     token = uuid4().hex[:6]
     first = BLOCK + 16 * random.randrange(131_072 // 16)
@@ -127,7 +126,7 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
                 for place, to in enumerate(("postgres", "redis"))
             ]
             ip("netns", "add", name)
-            # Its ends of the cables go with it, and so the other ends.
+            # Removing the namespace removes its cable ends, and with them the other ends.
             undo.callback(ip, "netns", "del", name, may_fail=True)
             ip("-n", name, "link", "set", "lo", "up")
             for cable in cables:
@@ -139,14 +138,14 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
 
 
 class TcpServers(NamedTuple):
-    """Servers of this test's own: the URLs from this machine, and the ports at the cables' ends."""
+    """Servers of one test: the URLs from this machine, and the ports at the cables' ends."""
 
     here: ServerUrls
     postgres_port: int
     redis_port: int
 
     def urls_from(self, host: Host) -> ServerUrls:
-        """The URLs that lead from the host over its cables. No name has to be looked up."""
+        """Return the URLs from the host over its cables, without names to resolve."""
         return ServerUrls(
             f"postgresql://{PROCESS_ROLE}@{host.to_postgres.address}:{self.postgres_port}/postgres",
             f"redis://{host.to_redis.address}:{self.redis_port}",
@@ -155,7 +154,9 @@ class TcpServers(NamedTuple):
 
 @contextmanager
 def servers_of(folder: Path, hosts: tuple[Host, Host]) -> Iterator["_ServerListener"]:
-    """Embedded servers in `folder`, which listen nowhere until they are opened to the hosts."""
+    """Yield embedded servers in `folder`, which do not listen on TCP until they are opened to the
+    hosts.
+    """
     with embedded_servers(folder, durable=False) as servers:
         yield _ServerListener(ServerDirectory(folder.resolve()), servers, hosts)
 
@@ -166,7 +167,7 @@ class _ServerListener(NamedTuple):
     hosts: tuple[Host, Host]
 
     async def open(self) -> TcpServers:
-        """Let both servers listen at the cables' ends, besides their sockets."""
+        """Let both servers listen at the cables' ends, in addition to their sockets."""
         redis_addresses = [host.to_redis.address for host in self.hosts]
         redis_port = _free_port(redis_addresses[0])
         with redis.Redis.from_url(self.servers.redis_url) as client:
@@ -181,7 +182,7 @@ class _ServerListener(NamedTuple):
         allowed = Path(await connection.fetchval("show hba_file"))
         await connection.close()
         _allow(allowed, [host.to_postgres.host_address for host in self.hosts])
-        # The keeper starts it again, with the new settings.
+        # The keeper restarts it with the new settings.
         postgres_process(self.directory.postgres(self.directory.sockets())).stop()
         here = f"{self.servers.database_url}&port={port}"
 

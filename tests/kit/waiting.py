@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a deadline, instead of sleeping."""
+"""Wait for a condition with a deadline, instead of sleeping."""
 
 import asyncio
 import inspect
@@ -11,7 +11,7 @@ import asyncpg
 T = TypeVar("T")
 
 TIMEOUT_FACTOR = 4.0
-"""Deadlines are multiplied by this, since the machine may be busy. A test whose claim is the time
+"""Deadlines are multiplied by this factor because the machine may be busy. A test of the time
 itself passes 1.
 """
 
@@ -22,7 +22,7 @@ _POLL_SHARE = 0.05
 
 
 def wait_for(condition: Callable[[], T], seconds: float) -> T:
-    """Return the first truthy value of `condition`, or its last one when the time is over."""
+    """Return the first truthy value of `condition`, or its last value after the timeout."""
     began = time.monotonic()
     while True:
         value = condition()
@@ -33,7 +33,7 @@ def wait_for(condition: Callable[[], T], seconds: float) -> T:
 
 
 async def wait_for_async(condition: Callable[[], T | Awaitable[T]], seconds: float) -> T:
-    """Do the same for a condition that may be a coroutine function, without blocking the loop."""
+    """Like `wait_for`, without blocking the loop; `condition` may be a coroutine function."""
     began = time.monotonic()
     while True:
         value = condition()
@@ -51,7 +51,7 @@ def wait_until(
     what: str,
     timeout_factor: float = TIMEOUT_FACTOR,
 ) -> T:
-    """Return the first truthy value of `condition`; fail with `what` when the deadline passes."""
+    """Return the first truthy value of `condition`; fail with `what` after the deadline."""
     seconds = deadline_seconds * timeout_factor
     return _require(wait_for(condition, seconds), seconds, what)
 
@@ -63,7 +63,7 @@ async def wait_until_async(
     what: str,
     timeout_factor: float = TIMEOUT_FACTOR,
 ) -> T:
-    """Do the same for a condition that may be a coroutine function, without blocking the loop."""
+    """Like `wait_until`, without blocking the loop; `condition` may be a coroutine function."""
     seconds = deadline_seconds * timeout_factor
     return _require(await wait_for_async(condition, seconds), seconds, what)
 
@@ -91,7 +91,7 @@ async def wait_until_lock_contended(pool: asyncpg.Pool, *, what: str) -> None:
 
 
 async def wait_until_lanes_idle(pool: asyncpg.Pool, *, for_seconds: float = 1.0) -> None:
-    """Wait until no lane of any job has been taken or left for so long."""
+    """Wait until no lane of any job has been claimed or released for this time."""
     last: tuple[int, float] | None = None
 
     async def rest() -> bool:

@@ -29,7 +29,7 @@ def unused_port() -> int:
 
 
 class WebGroup(WorkerGroup):
-    """One `web` dyno: `python -m web` in a process group of its own, log in a file."""
+    """One `web` dyno: `python -m web` in a process group of its own, with its log in a file."""
 
     module = "web"
 
@@ -51,11 +51,11 @@ class WebGroup(WorkerGroup):
         return [self.process.pid]
 
     def client(self, **options: Any) -> httpx.Client:
-        """Return an HTTP client for it; `headers` may have an API key."""
+        """Return an HTTP client for it; `headers` may contain an API key."""
         return httpx.Client(base_url=self.url, timeout=40, **options)
 
     def serving(self) -> Self:
-        """Wait until it answers; raise RuntimeError if it does not."""
+        """Wait until it answers. Raises RuntimeError if it does not."""
         if not wait_for(self._answers, _START_SECONDS):
             raise RuntimeError(f"The web process does not answer. Its log:\n{self.log.read_text()}")
         return self
@@ -68,11 +68,11 @@ class WebGroup(WorkerGroup):
         return False
 
     def events(self) -> list[dict[str, Any]]:
-        """Return the lines of its log; each must be JSON."""
+        """Return the lines of its log, each of which must be JSON."""
         return [json.loads(line) for line in self.lines()]
 
     def list_statuses(self, route: str, *, after: int = 0) -> list[int]:
-        """Return the statuses of the route's requests, logged after this many lines."""
+        """Return the statuses of the route's requests that were logged after this many lines."""
         events = self.events()[after:]
         return [event["http_status"] for event in events if event.get("route") == route]
 

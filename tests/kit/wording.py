@@ -1,4 +1,4 @@
-"""What no text that people read may have in it."""
+"""What texts for people must not contain."""
 
 import re
 
@@ -10,9 +10,9 @@ _OF_PYDANTIC = re.compile(
 
 
 def find_wording_faults(text: str) -> list[str]:
-    """Words that are not ours, places as programs have them, and stops that are two or none.
+    """Return pydantic's own words, field paths in program notation, and missing or double periods.
 
-    What is quoted from the request is looked over.
+    Quotations from the request are skipped.
     """
     ours = re.sub(r"\(given: .*?\)(?=\.$)|`[^`\n]*`|'[^'\n]*'", "Q", text, flags=re.MULTILINE)
     found = _OF_PYDANTIC.findall(ours)

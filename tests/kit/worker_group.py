@@ -1,4 +1,4 @@
-"""Worker processes, started as the Procfile starts them and ended in every way there is.
+"""Worker processes that are started as the Procfile starts them, and ended in every possible way.
 
 Chaos runs, benchmarks and acceptance tests all start theirs here.
 """
@@ -25,15 +25,15 @@ _START_SECONDS = 120.0
 
 
 class WorkerGroup:
-    """One dyno: `python -m workers` in a process group of its own, its log in a file.
+    """One dyno: `python -m workers` in a process group of its own, with its log in a file.
 
-    The processes see of the environment what they need, and what is given as `environment`.
-    `prefix` is a command that runs the rest of its line elsewhere, on another host for instance.
-    `popen` starts the process, where that is not for `subprocess.Popen`.
+    The processes get the necessary environment variables and those in `environment`. `prefix` is a
+    command that runs the rest of its line elsewhere, such as on another host. `popen` replaces
+    `subprocess.Popen`.
     """
 
     module = "workers"
-    """What is run, by `python -m`."""
+    """The module that is run by `python -m`."""
 
     def __init__(
         self,
@@ -77,11 +77,13 @@ class WorkerGroup:
         self.kill()
 
     def lines(self) -> list[str]:
-        """The lines of its log so far."""
+        """Return the lines of its log so far."""
         return self.log.read_text(errors="replace").splitlines()
 
     def worker_ids(self) -> list[int]:
-        """The ids of the processes that said they started: a worker's name ends with its own."""
+        """Return the ids of the processes that logged their start; a worker's name ends with its
+        id.
+        """
         ids = []
         for line in self.lines():
             if '"worker.started"' in line:
@@ -90,7 +92,7 @@ class WorkerGroup:
         return ids
 
     def ready(self, *, processes: int) -> Self:
-        """Wait until every worker process has said that it started; raises RuntimeError."""
+        """Wait until every worker process has logged its start. Raises RuntimeError."""
 
         def started() -> bool:
             return len(self.worker_ids()) >= processes or self.process.poll() is not None
@@ -100,11 +102,11 @@ class WorkerGroup:
         return self
 
     def members(self) -> list[psutil.Process]:
-        """Every living process of the group."""
+        """Return every living process of the group."""
         found = []
         for pid in psutil.pids():
             with suppress(ProcessLookupError, psutil.NoSuchProcess):
-                # Asked again and again, of all processes of the machine: only its own are opened.
+                # Called often, for all processes of the machine: only the group's are opened.
                 if os.getpgid(pid) != self.process.pid:
                     continue
                 process = psutil.Process(pid)
@@ -113,7 +115,7 @@ class WorkerGroup:
         return found
 
     def workers(self) -> list[psutil.Process]:
-        """The worker processes, without the master."""
+        """Return the worker processes without the master."""
         return [process for process in self.members() if process.pid != self.process.pid]
 
     def signal_all(self, number: signal.Signals) -> None:
@@ -121,7 +123,7 @@ class WorkerGroup:
         os.killpg(self.process.pid, number)
 
     def wait_gone(self, *, deadline_seconds: float) -> None:
-        """Wait until no process of the group is left; raises TimeoutError."""
+        """Wait until no process of the group is left. Raises TimeoutError."""
 
         def gone() -> bool:
             self.process.poll()
@@ -131,13 +133,15 @@ class WorkerGroup:
             raise TimeoutError(f"processes of the group are left after {deadline_seconds} s")
 
     def abort(self) -> None:
-        """End whatever is left by SIGABRT: with PYTHONFAULTHANDLER it writes its stacks first."""
+        """Send SIGABRT to the remaining processes; PYTHONFAULTHANDLER makes them write their stacks
+        first.
+        """
         with suppress(ProcessLookupError):
             self.signal_all(signal.SIGABRT)
         self.process.wait()
 
     def kill(self) -> None:
-        """End whatever is left, at once."""
+        """Kill the remaining processes."""
         if self.members():
             with suppress(ProcessLookupError):
                 self.signal_all(signal.SIGKILL)
