@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sluice-chaos-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        # The account of the servers needs access to its files.
+        # The servers' account needs access to its files.
         folder.chmod(0o711)
         (folder / "logs").mkdir()
         yield folder
@@ -86,7 +86,7 @@ def _folder() -> Iterator[Path]:
 
 @contextmanager
 def _logging_to(log: Path) -> Iterator[None]:
-    """Send the log of the producers in this process to a file instead of the terminal."""
+    """Send the log of this process's producers to a file instead of the terminal."""
     with log.open("wb") as file:
         settings = Settings().model_copy(update={"log_level": "info", "log_format": "json"})
         logs.configure(settings, descriptor=file.fileno())
@@ -112,7 +112,7 @@ def _bar(console: Console, options: argparse.Namespace) -> Iterator[Show]:
 
 
 def _keep(folder: Path, wanted: Path | None, report: ChaosReport, console: Console) -> None:
-    """Keep the logs in the requested folder, or in a temporary one after a violation."""
+    """Keep the logs in the requested folder, or in a temporary one if there is a violation."""
     if wanted is None and not report.violations:
         return
     kept = wanted or Path(tempfile.mkdtemp(prefix="sluice-chaos-logs-"))

@@ -1,4 +1,4 @@
-"""The HTTP clients of each account that producers use."""
+"""The HTTP clients of each account that the producers use."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,7 +29,7 @@ class AccountClients(NamedTuple):
 async def open_account_clients(
     url: str, settings: Settings, observer: Observer, records: Records
 ) -> AsyncIterator[dict[str, AccountClients]]:
-    """A key and a hook for each account, which is there already, and who use them."""
+    """Create a key and a hook for each existing account, and yield its clients."""
     async with AsyncExitStack() as stack:
 
         def client(key: str | None = None) -> WebClient:

@@ -1,4 +1,4 @@
-"""What the service has acknowledged, to be compared with the database."""
+"""What the service has acknowledged, for comparison with the database."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from typing import NamedTuple
 class AcknowledgedJob(NamedTuple):
     """A job that the service acknowledged as stored.
 
-    `job_id` is None if the response has no id. `expects_webhook` says whether the receiver must get
+    `job_id` is None if the response has no id. `expects_webhook` is True if the receiver must get
     its completion webhook.
     """
 
@@ -20,7 +20,7 @@ class AcknowledgedJob(NamedTuple):
 
 
 class AcknowledgedOptOut(NamedTuple):
-    """An acknowledged opt-out by a recipient, of the address in this field of the contact."""
+    """An acknowledged opt-out by a recipient of the address in this field of the contact."""
 
     job_id: int
     contact_id: int
@@ -29,7 +29,7 @@ class AcknowledgedOptOut(NamedTuple):
 
 
 class OptOutByAddress(NamedTuple):
-    """An opt-out that was acknowledged by address, whether the account knew it or not, and when."""
+    """An opt-out acknowledged by address, known to the account or not, with its time."""
 
     account: str
     key: str
@@ -56,13 +56,13 @@ class Violation(NamedTuple):
 class Records:
     """What the chaos run knows without asking the database.
 
-    `faulty` are the contacts that a fault may make end as internal errors.
-    `uncertain_jobs` are accounts and keys of jobs that a request which broke off may have made.
-    `to_be_cancelled` are the jobs that anybody asked to cancel; only these may end so.
-    `disclosed_jobs` and `disclosed_contacts` are what answers over HTTP were about, and `requests`
-    counts those answers by status, and what was not answered. `resubmitted` counts requests that
-    were sent again because the answer was lost, and `answered_twice` those of them that had been
-    stored the first time.
+    `faulty` are the contacts that a fault may make end as internal errors. `uncertain_jobs` are
+    accounts and keys of jobs that an interrupted request may have submitted. `to_be_cancelled` are
+    the jobs that were asked to be cancelled; no other job may end so. `disclosed_jobs` and
+    `disclosed_contacts` are the subjects of HTTP responses. `requests` counts the responses by
+    status, and requests without a response. `resubmitted` counts requests that were repeated
+    because the response was lost; `answered_twice` counts those of them that had been stored the
+    first time.
     """
 
     jobs: list[AcknowledgedJob] = field(default_factory=list)

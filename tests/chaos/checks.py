@@ -141,7 +141,7 @@ def _is_kept(job: AcknowledgedJob, row: asyncpg.Record | None) -> bool:
 
 
 def _has_expected_end(row: asyncpg.Record, records: Records) -> bool:
-    """Return whether it is completed or was cancelled on request; another check finds failures."""
+    """Return whether it completed or was cancelled on request; another check finds failed jobs."""
     may_be_cancelled = row["id"] in records.to_be_cancelled
     return row["state"] in ("completed", "failed") or (
         row["state"] == "cancelled" and may_be_cancelled

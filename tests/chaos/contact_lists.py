@@ -1,7 +1,7 @@
-"""Contact lists for chaos runs, made from a seed, as CSV files to be imported.
+"""Contact lists for chaos runs, generated from a seed as CSV files to import.
 
-They have what makes consent hard: families that share an address, offices behind a role address,
-addresses that exactly as many contacts hold as are still one person's, and people listed again.
+They contain the difficult cases of consent: families that share an address, offices with a role
+address, addresses held by exactly the limit of contacts, and repeated contacts.
 """
 
 import csv
@@ -21,12 +21,12 @@ _HEADER = (
     "Tags",
 )
 _OFFICE = 3 * LIMIT
-"""So many people in a row have one office; half of them are listed with its address."""
+"""The number of consecutive contacts with one office; half of them have its address."""
 
 
 class ContactList(NamedTuple):
-    """One list for one account. Persons are numbered; a person of two lists is one with the same
-    number, and gets another second address in each.
+    """A list for one account. Contacts are numbered; the same number in two lists is the same
+    contact, with another second address in each.
     """
 
     account: str
@@ -35,7 +35,7 @@ class ContactList(NamedTuple):
     contacts: int
 
     def csv(self) -> io.BytesIO:
-        """The file, ready to be imported."""
+        """Return the file, ready to import."""
         text = io.StringIO(newline="")
         rows = csv.writer(text)
         rows.writerow(_HEADER)
@@ -50,7 +50,7 @@ class ContactList(NamedTuple):
 
 
 def address_of(person: int) -> str:
-    """A person's own address, the same in every list."""
+    """Return a contact's own address, the same in every list."""
     return f"person{person}@example.com"
 
 
@@ -63,7 +63,9 @@ def _addresses(of: ContactList, draw: Random, person: int) -> tuple[str, str, st
 
 
 def _shared(person: int) -> str:
-    """A family's, an office's, a desk's (held by exactly the limit), or nobody's."""
+    """Return the address of a family, an office or a desk (held by exactly the
+    limit), or nothing.
+    """
     office, place = divmod(person, _OFFICE)
     if office % 3 == 0 and place % 2:
         return f"info{office}@office.example.org"

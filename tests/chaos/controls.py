@@ -1,4 +1,4 @@
-"""Pausing, resuming and cancelling jobs during a chaos run, and checking that they stay so."""
+"""Pause, resume and cancel jobs during a chaos run, and check that they stay so."""
 
 import asyncio
 from typing import Protocol
@@ -10,24 +10,24 @@ PAUSED = "a paused job changes nothing"
 CANCELLED = "a cancelled job changes nothing"
 
 _CANCELLED_SECONDS = 0.5
-"""For so long a cancelled job is looked at."""
+"""The time for which a cancelled job is observed."""
 
 
 class JobController(Protocol):
-    """A way in by which jobs are controlled."""
+    """An entry point through which jobs are controlled."""
 
     async def pause(self, job_id: int) -> bool:
-        """Whether the job was paused; one that has ended is not."""
+        """Pause the job; return False if it has ended."""
 
     async def resume(self, job_id: int) -> bool:
-        """Let a paused job go on; whether no request to do so can still be under way."""
+        """Resume a paused job; return whether no request to do so can still be under way."""
 
     async def cancel(self, job_id: int) -> bool:
-        """Whether the job was cancelled; one that has ended is not."""
+        """Cancel the job; return False if it has ended."""
 
 
 class Controls:
-    """Whoever controls a job has it in hand alone: two would undo what the other has asked for."""
+    """Controls each job from one place at a time: two would undo each other's requests."""
 
     def __init__(self, observer: Observer, records: Records) -> None:
         self._observer = observer
@@ -37,7 +37,7 @@ class Controls:
     async def pause_for(
         self, entry_point: JobController, job_id: int, seconds: float, then: str
     ) -> bool:
-        """Pause the job, and after so many seconds resume or cancel it; whether it was paused."""
+        """Pause the job, and resume or cancel it after this time; return whether it was paused."""
         if job_id in self._in_hand:
             return False
         self._in_hand.add(job_id)
@@ -46,7 +46,7 @@ class Controls:
             return False
         self._records.paused += 1
         await self._expect_no_change(job_id, seconds, PAUSED)
-        # A late request to go on would undo the next pause: such a job stays in hand.
+        # A late request to resume would undo the next pause, so such a job stays reserved.
         if then == "cancel" or await entry_point.resume(job_id):
             self._in_hand.discard(job_id)
         if then == "cancel":
@@ -54,7 +54,7 @@ class Controls:
         return True
 
     async def cancel(self, entry_point: JobController, job_id: int) -> None:
-        """Cancel the job."""
+        """Cancel the job, unless it is being controlled already."""
         if job_id in self._in_hand:
             return
         self._in_hand.add(job_id)

@@ -18,11 +18,11 @@ _RESTART_SECONDS = 1.0
 _POLL_SECONDS = 0.1
 _ORPHAN_SECONDS = 2.0
 PLATFORM_KILLS_AFTER = 30.0
-"""So long after SIGTERM a platform ends what is left."""
+"""The time after SIGTERM at which a platform kills the remaining processes."""
 
 
 class GroupExit(NamedTuple):
-    """A group that ended: its exit status, and whether a fault had ended it."""
+    """A group that ended: its exit status, and whether a fault ended it."""
 
     log: Path
     status: int
@@ -31,10 +31,10 @@ class GroupExit(NamedTuple):
 
 
 class DynoSupervisor:
-    """A group of processes, and after it has ended the next one.
+    """Runs a group of processes, and starts the next one after it has ended.
 
-    `start` starts the group of that number, from 1 on; `was_killed_by_work` tells whether one of
-    these processes was killed by work that a fault had given to it.
+    `start` starts the group of that number, counted from 1. `was_killed_by_work` tells whether a
+    fault's work killed one of these processes.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class DynoSupervisor:
         self.group = self._start(self._runs)
 
     def is_ready(self) -> bool:
-        """Whether every process of the group has started."""
+        """Return whether every process of the group has started."""
         return self.group is not None and len(self.group.worker_ids()) >= self.processes
 
     def end(self, signals: Sequence[signal.Signals]) -> None:
@@ -75,12 +75,12 @@ class DynoSupervisor:
                 self.group.signal_all(number)
 
     def kill(self) -> None:
-        """End whatever is left, at once."""
+        """Kill the remaining processes."""
         if self.group is not None:
             self.group.kill()
 
     async def keep_running(self) -> None:
-        """Start a group again whenever one has ended."""
+        """Start the next group whenever one has ended."""
         while True:
             await asyncio.sleep(_POLL_SECONDS)
             assert self.group is not None

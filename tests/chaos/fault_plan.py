@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 class Plan(NamedTuple):
     """The options of a chaos run: its `seconds`, or `is_one_by_one` for one fault of each kind,
-    each after the recovery from the one before.
+    each after the recovery from the previous one.
 
-    `patience` multiplies the time allowed for recovery, on a busy machine.
+    `patience` multiplies the time allowed for recovery, for a busy machine.
     """
 
     seed: int
@@ -44,7 +44,7 @@ class Kind(StrEnum):
 class Fault(NamedTuple):
     """A fault that begins `at` seconds after the start and whose cause lasts `duration` seconds.
 
-    `draw`, from 0 to less than 1, chooses its victim among those present at that moment.
+    `draw`, from 0 to less than 1, chooses its victim among the processes present at that moment.
     """
 
     at: float
@@ -137,7 +137,7 @@ def _lane(
                 lasting.append((kind, lasts))
     spent = 0.0
     for place, (kind, lasts) in enumerate(lasting):
-        # What time is left over lies between them, by chance within each one's share of it.
+        # The remaining time is split randomly between them, each within its share.
         waited = (place + draw.random()) * free / len(lasting)
         yield Fault(round(begins + waited + spent, 2), kind, lasts, draw.random())
         spent += lasts + _MIN_GAP_SECONDS

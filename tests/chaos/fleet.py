@@ -20,7 +20,7 @@ PROCESSES = (2, 1, 1)
 
 _ENVIRONMENT = {
     "WORKER_THREADS": "2",
-    # Small, so that a job has many chunks and a fault meets some of them half done.
+    # Small, so that a job has many chunks and a fault meets some of them unfinished.
     "CHUNK_SIZE": "500",
     "JOB_CONCURRENCY": "3",
     "SLICE_SECONDS": "0.3",
@@ -31,7 +31,7 @@ _ENVIRONMENT = {
     "LOG_LEVEL": "info",
     # The receiver of completion webhooks listens on this machine.
     "ALLOW_PRIVATE_WEBHOOKS": "true",
-    # What does not end is aborted, and then writes where each of its threads was.
+    # A process that does not end is aborted and then writes the stacks of its threads.
     "PYTHONFAULTHANDLER": "1",
 }
 
@@ -58,21 +58,21 @@ class Fleet:
 
     @property
     def web_url(self) -> str:
-        """Where the web process listens, whichever it is at the moment."""
+        """Return the URL of the current web process."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def ended(self) -> list[GroupExit]:
-        """The groups that ended by now."""
+        """Return the groups that have ended so far."""
         return [ended for dyno in self._dynos for ended in dyno.ended]
 
     @property
     def violations(self) -> list[Violation]:
-        """What was wrong with how they ended."""
+        """Return the violations in the ways that groups ended."""
         return [violation for dyno in self._dynos for violation in dyno.violations]
 
     def start(self) -> None:
-        """Start every group, and from now on each again that has ended."""
+        """Start every group, and restart each whenever it ends."""
         for dyno in self._dynos:
             dyno.start()
         self._keeping = asyncio.create_task(self._keep_running())
@@ -83,11 +83,11 @@ class Fleet:
                 group.create_task(dyno.keep_running())
 
     async def is_ready(self) -> bool:
-        """Whether every process has started."""
+        """Return whether every process has started."""
         return all(dyno.is_ready() for dyno in self._dynos)
 
     def workers(self) -> list[psutil.Process]:
-        """The worker processes that have started and are at work."""
+        """Return the worker processes that have started and are running."""
         return [
             process
             for dyno in self._workers
@@ -97,11 +97,11 @@ class Fleet:
         ]
 
     def web(self) -> list[psutil.Process]:
-        """The web process, unless it has just ended."""
+        """Return the web process, unless it has just ended."""
         return [] if self._web.group is None else self._web.group.members()
 
     def end_worker(self, process: psutil.Process) -> None:
-        """Kill one worker process; its group may end in consequence."""
+        """Kill one worker process, after which its group may end."""
         for dyno in self._workers:
             if dyno.group and process.pid in dyno.group.worker_ids():
                 dyno.was_injected = True
@@ -109,7 +109,7 @@ class Fleet:
             process.kill()
 
     def end_group(self, draw: float, signals: Sequence[signal.Signals]) -> int:
-        """Send the signals to every process of a group of workers by chance; gives its number."""
+        """Send the signals to every process of a random worker group; return its number."""
         place = int(draw * len(self._workers))
         self._workers[place].end(signals)
         return place + 1
@@ -119,7 +119,9 @@ class Fleet:
         self._web.end(signals)
 
     async def stop(self) -> list[Violation]:
-        """End the fleet as a platform does; gives what was left of it after its time was up."""
+        """End the fleet as a platform does; return violations for processes that did not end in
+        time.
+        """
         await self._stop_restarting()
         groups = [dyno.group for dyno in self._dynos if dyno.group is not None]
         for group in groups:
@@ -141,7 +143,7 @@ class Fleet:
                 await self._keeping
 
     def kill(self) -> None:
-        """End whatever is left, at once."""
+        """Kill the remaining processes."""
         if self._keeping is not None:
             self._keeping.cancel()
         for dyno in self._dynos:
@@ -173,7 +175,9 @@ class Fleet:
         )
 
     def _was_killed_by_work(self, ids: Sequence[int]) -> bool:
-        """A worker that was killed by its own work, or by the watchdog, has left one."""
+        """Return whether a worker was killed by its own work or by the watchdog, which leave a
+        file.
+        """
         return any(
             list(self._tokens.glob(f"*/{what}.{pid}"))
             for what in ("killed", "blocked")

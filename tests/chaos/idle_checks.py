@@ -1,4 +1,4 @@
-"""Check that the fleet is idle once there is nothing to do, also if jobs were stopped midway."""
+"""Check that the fleet is idle when there is nothing to do, even if jobs were stopped midway."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ LOOK_SECONDS = 4.0
 """How long the fleet is observed."""
 
 IDLE_TIMEOUT_SECONDS = 30.0
-"""How long recovery may take, of lanes of lost workers for instance."""
+"""How long recovery may take, such as that of lost workers' lanes."""
 
 MAX_CORE_SHARE = 0.2
 
@@ -30,7 +30,7 @@ async def check_idle(
     patience: float = IDLE_TIMEOUT_SECONDS,
     max_core_share: float = MAX_CORE_SHARE,
 ) -> list[Violation]:
-    """Observe a fleet that has nothing to do until it is idle, for `patience` seconds at most.
+    """Observe a fleet without work until it is idle, for `patience` seconds at most.
 
     Return the violations of the last observation.
     """
@@ -72,7 +72,7 @@ async def _look(
 
 
 def _seconds_used(worker: psutil.Process) -> float:
-    """Return its processor time so far, 0 if it has ended."""
+    """Return its processor time so far, or 0 if it has ended."""
     with suppress(psutil.NoSuchProcess):
         times = worker.cpu_times()
         return float(times.user + times.system)

@@ -1,4 +1,4 @@
-"""Check the logs of workers, web process and producers for what they must not contain."""
+"""Check that the logs of workers, web process and producers contain nothing forbidden."""
 
 import json
 from collections import Counter
@@ -48,7 +48,7 @@ def read_logs(logs: Path) -> Iterator[Violation]:
 
 
 def _is_declared(line: bytes) -> bool:
-    # The last line of a process that was killed ends anywhere.
+    # The last line of a killed process may be incomplete.
     if not line.endswith(b"}"):
         return not line or line.startswith(b"{")
     facts = json.loads(line)
@@ -59,7 +59,7 @@ def _find_repeated_outages(log: Path) -> Iterator[Violation]:
     last_logged: dict[tuple[str, str], datetime] = {}
     again: Counter[tuple[str, str]] = Counter()
     for line in log.read_bytes().split(b"\n"):
-        # The last line of a process that was killed ends anywhere.
+        # The last line of a killed process may be incomplete.
         if line.endswith(b"}") and any(event in line for event in _OUTAGES):
             facts = json.loads(line)
             key, at = (
@@ -86,7 +86,7 @@ def _shortened(line: bytes) -> str:
 
 
 def read_ends(ended: list[GroupExit]) -> Iterator[Violation]:
-    """Check how groups ended. A group without workers did not start, and said why."""
+    """Check how groups ended. A group without workers never started and logged the reason."""
     for end in ended:
         if end.worker_ids and not end.was_injected:
             yield Violation(NOT_GONE, f"{end.log.name} ended with status {end.status}")

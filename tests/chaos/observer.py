@@ -20,7 +20,7 @@ sql: Any = aiosql.from_path(
 )
 
 APPLICATION = "chaos-observer"
-"""How its connections are called, so that they are spared."""
+"""The application name of its connections, so that faults spare them."""
 
 LOST_ANSWER_ERRORS: tuple[type[BaseException], ...] = (
     *TRANSIENT_ERRORS,
@@ -29,15 +29,17 @@ LOST_ANSWER_ERRORS: tuple[type[BaseException], ...] = (
     QueueUnreachable,
     redis.RedisError,
 )
-"""What says that an answer was lost, and nothing about what was asked."""
+"""Errors that mean that the answer was lost, whatever was asked."""
 
 _RETRY_SECONDS = 0.25
 ANSWER_SECONDS = 90.0
-"""How long an answer is tried for: longer than all outages together."""
+"""How long an answer is awaited: longer than all outages together."""
 
 
 async def retry_until_answered(ask: Callable[[], Awaitable[T]]) -> tuple[T, int]:
-    """The answer, and how often it was lost before. Raises the last loss after a long time."""
+    """Return the answer, and how often it was lost before. Raises the last error
+    after a long time.
+    """
     deadline = time.monotonic() + ANSWER_SECONDS
     lost = 0
     while True:
@@ -51,7 +53,7 @@ async def retry_until_answered(ask: Callable[[], Awaitable[T]]) -> tuple[T, int]
 
 
 class JobProgress(NamedTuple):
-    """How far a job is that should move."""
+    """The progress of a job that should advance."""
 
     job_id: int
     state: str
@@ -59,13 +61,13 @@ class JobProgress(NamedTuple):
 
 
 class Observer:
-    """Asks until it is answered."""
+    """Repeats each query until it is answered."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self.pool = pool
 
     async def rows(self, name: str, **parameters: Any) -> list[asyncpg.Record]:
-        """The rows of a statement of `run.sql`."""
+        """Return the rows of a statement of `run.sql`."""
 
         async def ask() -> list[asyncpg.Record]:
             async with self.pool.acquire() as connection:
@@ -74,7 +76,7 @@ class Observer:
         return (await retry_until_answered(ask))[0]
 
     async def value(self, name: str, **parameters: Any) -> Any:
-        """The value, or the one row, or nothing, of a statement of `run.sql`."""
+        """Return the value, the only row or None of a statement of `run.sql`."""
 
         async def ask() -> Any:
             async with self.pool.acquire() as connection:
@@ -83,11 +85,11 @@ class Observer:
         return (await retry_until_answered(ask))[0]
 
     async def active_jobs(self) -> list[JobProgress]:
-        """The jobs that are planning or running."""
+        """Return the jobs that are planning or running."""
         return [JobProgress(*row) for row in await self.rows("active_jobs")]
 
     async def find_advanced(self, noted: list[JobProgress]) -> set[int]:
-        """Which of the jobs have moved: a chunk done, planned, paused, ended, or none left free."""
+        """Return the jobs that advanced: a chunk done, the state changed, or no chunk left free."""
         before = {job.job_id: job for job in noted}
         rows = await self.rows("job_progress", jobs=list(before))
         return {

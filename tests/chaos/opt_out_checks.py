@@ -1,4 +1,4 @@
-"""Check that an opt-out is in force immediately after the service says so."""
+"""Check that an opt-out is in force as soon as the service acknowledges it."""
 
 from tests.chaos.acknowledgements import Violation
 from tests.chaos.contact_lists import LIMIT
@@ -17,7 +17,7 @@ async def find_ineffective_opt_outs(
 ) -> list[Violation]:
     """Return a violation for each address that is not opted out.
 
-    Give either the id or the match key of the address whose opt-out was answered.
+    Pass either the id or the match key of the acknowledged address.
     """
     left = await observer.rows(
         "find_ineffective_opt_outs",

@@ -1,4 +1,4 @@
-"""Producers that call functions. Each repeats a call, with the same key, if its result was lost."""
+"""Producers that call functions. Each repeats a call with the same key if its result was lost."""
 
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,7 +21,7 @@ from tests.chaos.fixtures import SampleContact
 from tests.chaos.observer import retry_until_answered
 
 BULK = "chaos"
-"""Who submits the bulk jobs that may be paused, resumed and cancelled."""
+"""The actor that submits the bulk jobs which may be paused, resumed and cancelled."""
 
 RECIPIENT = "recipient"
 FAULT = "fault"
@@ -49,7 +49,7 @@ class BulkRequest(NamedTuple):
 
 
 class PythonClient:
-    """The functions of `producers`, as a careful service uses them."""
+    """Calls the functions of `producers` as a careful service does."""
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings, records: Records) -> None:
         self._pool = pool

@@ -32,7 +32,7 @@ class Recovery(NamedTuple):
 
     `seconds` counts from the end of the latest cause before the recovery, `after_own_end` from the
     end of this fault's own cause. `new_job` counts from there until a new job of one contact was
-    done, and `web` like `seconds` until the web process was ready. `stalled` describes the jobs
+    done. `web` counts like `seconds` until the web process was ready. `stalled` describes the jobs
     that had not advanced in time.
     """
 
@@ -45,7 +45,7 @@ class Recovery(NamedTuple):
 
 
 class RecoveryWatcher:
-    """Watches the running jobs, and a new job of one contact, after each fault."""
+    """Watches the running jobs and a new job of one contact after each fault."""
 
     def __init__(
         self,
@@ -62,8 +62,8 @@ class RecoveryWatcher:
         self.results: list[Recovery] = []
 
     async def watch(self, kind: Kind, draw: float) -> None:
-        """Wait until a new small job is done, each running job has advanced, and the web process
-        is ready.
+        """Wait until a new small job is done, each running job has advanced, and the web process is
+        ready.
         """
         ended = time.monotonic()
         async with asyncio.TaskGroup() as group:

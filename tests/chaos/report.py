@@ -15,8 +15,8 @@ from tests.chaos.recovery import Recovery
 class ChaosReport(NamedTuple):
     """The results of a chaos run.
 
-    `done` has each fault and a text that says what it did. `requests` counts the HTTP requests by
-    their answers.
+    `done` has each fault with a text that says what it did. `requests` counts the HTTP requests by
+    their responses.
     """
 
     seed: int

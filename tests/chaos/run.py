@@ -66,7 +66,7 @@ class _ChaosRun(NamedTuple):
 
 
 async def run_chaos(plan: Plan, servers: ChaosServers, folder: Path, show: Show) -> ChaosReport:
-    """Prepare, inject faults, finish all jobs and check. End all processes but the servers."""
+    """Prepare, inject faults, finish all jobs and check. End all processes except the servers."""
     register_chaos_actions()
     # Producers wait in threads for a Redis that does not answer. Faults need free threads to end.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))

@@ -14,14 +14,14 @@ from tests.chaos.traffic_plan import ACCOUNTS
 from tests.kit.waiting import wait_for_async
 
 Show = Callable[[str, float, float], None]
-"""DisclosedId what is being done, how far it is, and how far it goes."""
+"""Shows the current step, its progress and its end value."""
 
 CANARIES = "canary"
-"""The account of the contacts whose small jobs tell that the service works again."""
+"""The account whose contacts have the small jobs that show a recovery."""
 
 _CANARIES = 200
 _FEWEST, _MOST, _PER_SECOND = 1_500, 12_000, 100
-"""How many contacts each account of the producers has, by the length of the run."""
+"""The number of contacts of each producer's account, by the length of the run."""
 
 _PREPARED_SECONDS = 300.0
 _WORK = (Kind.DECISION_RAISES, Kind.WRITE_FAILS, Kind.LOOP_BLOCKED, Kind.WORKER_POISONED)
@@ -30,7 +30,7 @@ _WORK = (Kind.DECISION_RAISES, Kind.WRITE_FAILS, Kind.LOOP_BLOCKED, Kind.WORKER_
 async def prepare(
     plan: Plan, observer: Observer, producers: PythonClient, fleet: Fleet, show: Show
 ) -> dict[str, SampleContacts]:
-    """Accounts full of contacts, which the fleet has imported; gives the contacts."""
+    """Let the fleet import contacts into every account; return the contacts."""
     await observer.value("make_refusals")
     fleet.start()
     sizes = dict.fromkeys(ACCOUNTS, int(min(_MOST, max(_FEWEST, _PER_SECOND * plan.seconds))))
@@ -57,6 +57,6 @@ async def prepare(
 
 
 def iter_groups(people: SampleContacts) -> Iterator[list[SampleContact]]:
-    """The contacts in groups, one for each fault that needs some for itself."""
+    """Yield the contacts in groups, one for each fault that needs its own."""
     for first in range(0, len(people.contacts), work.GROUP):
         yield people.contacts[first : first + work.GROUP]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 ACCOUNTS = ("amber", "birch")
 PYTHON = "python"
-"""The entry point for function calls; the others are HTTP."""
+"""The entry point for function calls; the other ones use HTTP."""
 
 FIELD_CHOICES = (
     ("email1",),
@@ -26,10 +26,10 @@ _READS = ("results", "results", "follow", "jobs", "contacts", "foreign")
 
 
 class PlannedJob(NamedTuple):
-    """A bulk job. `by` is how it selects: contacts, tag, status or all; `size` is how many contacts
-    it lists; `first_control` is done to it as soon as it is acknowledged: pause, cancel or nothing.
-    It comes in by `entry_point`; over HTTP it may come once `again`, and its end may have to be
-    told. Where it has ended before it was paused, it is asked for again, `until_paused`.
+    """A bulk job. `selected_by` is contacts, tag, status or all; `size` is the number of listed
+    contacts. `first_control` follows the acknowledgement: pause, cancel or nothing. It is submitted
+    through `entry_point`, over HTTP perhaps a second time (`again`) or with a completion webhook.
+    With `until_paused`, a job that ends before its pause is submitted again.
     """
 
     at: float
@@ -47,7 +47,7 @@ class PlannedJob(NamedTuple):
 
 
 class PlannedControl(NamedTuple):
-    """Pause a job that is at work, and after `pause` seconds resume or cancel it; or cancel it."""
+    """Pause an active job, and resume or cancel it after `pause` seconds; or cancel it."""
 
     at: float
     what: str
@@ -58,7 +58,7 @@ class PlannedControl(NamedTuple):
 
 
 class PlannedImport(NamedTuple):
-    """A list of new people and of some that the account has already."""
+    """A list of new contacts and of some that the account already has."""
 
     at: float
     account: str
@@ -68,8 +68,8 @@ class PlannedImport(NamedTuple):
 
 
 class PlannedOptOut(NamedTuple):
-    """A recipient's own opt-out of one address, by some entry point. Over HTTP it may be of one who
-    is `new` to the account, and may be told once `again`.
+    """A recipient's opt-out of one address through some entry point. Over HTTP the address may be
+    `new` to the account, and the event may be sent a second time (`again`).
     """
 
     at: float
@@ -82,7 +82,7 @@ class PlannedOptOut(NamedTuple):
 
 
 class PlannedRead(NamedTuple):
-    """Something that is read over HTTP."""
+    """A read request over HTTP."""
 
     at: float
     account: str
@@ -91,7 +91,7 @@ class PlannedRead(NamedTuple):
 
 
 class Traffic(NamedTuple):
-    """All of it, each in the order of time."""
+    """All planned requests, each kind in order of time."""
 
     jobs: list[PlannedJob]
     controls: list[PlannedControl]
@@ -104,7 +104,7 @@ def plan_traffic(seed: int, seconds: float) -> Traffic:
     """Return the traffic; the same seed gives the same traffic."""
     draw = Random(f"traffic {seed} {seconds}")
     jobs = [_job(draw, at, seconds) for at in _times(draw, seconds, every=0.3)]
-    # Before the first fault: a job that a key asks for and pauses, and whose end is told.
+    # Before the first fault: a job that a key submits and pauses, with a completion webhook.
     jobs[0] = jobs[0]._replace(
         action="opt_in",
         selected_by="all",
@@ -123,7 +123,7 @@ def plan_traffic(seed: int, seconds: float) -> Traffic:
 
 
 def _times(draw: Random, seconds: float, *, every: float) -> Iterator[float]:
-    """Moments with `every` seconds between them on the average."""
+    """Return random times with a mean distance of `every` seconds."""
     at = draw.uniform(0, every)
     while at < seconds:
         yield round(at, 3)
@@ -134,7 +134,7 @@ def _job(draw: Random, at: float, seconds: float) -> PlannedJob:
     by = draw.choice(("contacts", "contacts", "contacts", "tag", "status", "all"))
     action = draw.choice(("opt_in", "opt_in", "opt_out", "mark"))
     if action != "opt_in" and at < seconds / 2:
-        # Early, large suppressions would leave nothing for the others to change.
+        # Early, large suppressions would leave no addresses for other jobs to change.
         by = "contacts"
     return PlannedJob(
         at,

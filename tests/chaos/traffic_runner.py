@@ -32,7 +32,7 @@ from tests.kit.waiting import wait_for_async
 ANSWERED = "every producer gets an answer"
 
 MAX_UNFINISHED_JOBS = 12
-"""So many bulk jobs may be under way; a producer waits with the next until there are fewer."""
+"""The maximum of active bulk jobs; a producer waits before it submits another."""
 
 _MAX_CONCURRENT_REQUESTS = 30
 
@@ -40,7 +40,7 @@ _MAX_CONCURRENT_REQUESTS = 30
 class TrafficRunner:
     """Makes the planned requests. Requests of one kind do not wait for each other's answers.
 
-    `completion_url` is the URL of who is told how jobs ended.
+    `completion_url` is the URL for completion webhooks.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class TrafficRunner:
         self._stopped = asyncio.Event()
 
     def stop(self) -> None:
-        """Ask for nothing new."""
+        """Start no further requests."""
         self._stopped.set()
 
     async def run(self, began: float) -> None:
-        """Until it is stopped; what was asked by then has been answered."""
+        """Run until stopped, and until the requests made so far have been answered."""
         async with asyncio.TaskGroup() as group:
             for planned, ask in (
                 (self._plan.jobs, self._job),
@@ -112,7 +112,7 @@ class TrafficRunner:
         await wait_for_async(is_room, math.inf)
 
     async def _unfinished(self) -> list[tuple[int, str]]:
-        """The ids of the bulk jobs that have not ended, and their accounts."""
+        """Return the ids of the bulk jobs that have not ended, with their accounts."""
         rows = await self._observer.rows("unfinished", requested_by=BULK)
         return [(row["id"], row["account"]) for row in rows]
 
@@ -159,7 +159,7 @@ class TrafficRunner:
         return Selection(all=True)
 
     async def _import(self, planned: PlannedImport) -> None:
-        # From among those that are there already to some beyond, who are new.
+        # The list ranges from existing contacts to some new ones.
         known = len(self._people[planned.account].contacts)
         first = int(planned.draw * known)
         number = int(planned.at * 1000) + 1

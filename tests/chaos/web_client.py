@@ -16,7 +16,7 @@ from tests.chaos.observer import ANSWER_SECONDS
 FAILED = "no HTTP response reports an internal error"
 
 NO_ANSWER = "no answer"
-"""How a request is counted whose connection was refused or lost, or whose time was up."""
+"""The count's name for a request that was refused or lost, or that timed out."""
 
 CALLER_SECONDS = 6.0
 """Seconds that a client waits for the next part of a response before it repeats the request."""
@@ -26,9 +26,9 @@ _MADE = (HTTPStatus.OK, HTTPStatus.ACCEPTED)
 
 
 class Answer(NamedTuple):
-    """An answer that counts, and how often the same was asked before without getting one.
+    """A final answer, and the number of earlier attempts without one.
 
-    Each of those requests may still be under way, and be carried out after this answer.
+    Each earlier request may still be under way and take effect after this answer.
     """
 
     status: int
@@ -41,7 +41,7 @@ class RefusedError(Exception):
 
 
 class WebClient:
-    """Callers with an API key of one account, or, without a key, senders and recipients."""
+    """Sends requests with an API key of one account or, for senders and recipients, without one."""
 
     def __init__(self, url: str, records: Records, key: str | None = None) -> None:
         self._http = httpx.AsyncClient(
@@ -68,10 +68,10 @@ class WebClient:
         headers: Mapping[str, str] | None = None,
         **content: Any,
     ) -> Answer:
-        """The answer to a request, which `what` names without telling its path.
+        """Return the answer to a request; `what` names it without its path.
 
-        With a `secret` each request is signed anew. Raises RefusedError where the status is not one
-        of those that it `accepts`, and TimeoutError when there was no answer for long.
+        With a `secret`, each attempt gets a new signature. Raises RefusedError for a status that is
+        not in `accepts`, and TimeoutError after a long time without an answer.
         """
         deadline = time.monotonic() + ANSWER_SECONDS
         lost = 0
@@ -92,8 +92,8 @@ class WebClient:
 
     @asynccontextmanager
     async def stream(self, what: str, path: str) -> AsyncIterator[httpx.Response | None]:
-        """An answer that is read as it comes; None where it did not begin. It may break off, which
-        raises httpx.TransportError.
+        """Yield a streamed answer, or None if it did not begin. It may break off with
+        httpx.TransportError.
         """
         async with self._http.stream("GET", path) as response:
             good = self._is_answer(what, response)
@@ -103,7 +103,7 @@ class WebClient:
             yield response if good else None
 
     async def _try(self, what: str, request: httpx.Request) -> httpx.Response | None:
-        """The answer, unless it is that this is to be asked again."""
+        """Return the answer, or None if the request is to be repeated."""
         try:
             response = await self._http.send(request)
         except httpx.TransportError:
@@ -112,13 +112,14 @@ class WebClient:
         return response if self._is_answer(what, response) else None
 
     def count_lost(self) -> None:
-        """Count an answer that did not come, or not to its end."""
+        """Count an answer that was missing or incomplete."""
         self._records.requests[NO_ANSWER] += 1
 
     def _is_answer(self, what: str, response: httpx.Response) -> bool:
-        """Whether the answer is one to what was asked, and not that it is to be asked later: one of
-        5xx has to be a 503. After a 429 as well it is asked again: a file whose answer was given up
-        may still be under way, and then counts among those that the key uploads at a time.
+        """Return whether the answer is final.
+
+        The request is repeated after a 5xx, which must be a 503, and after a 429. An upload that
+        was given up may still be under way and count against the key's limit.
         """
         status = response.status_code
         self._records.requests[str(status)] += 1
@@ -143,7 +144,7 @@ def _body(response: httpx.Response) -> Any:
 
 
 def _describe(response: httpx.Response) -> str:
-    """What it was refused with, and nothing that may have an address in it."""
+    """Return the status and the problem type, which contain no address."""
     body = _body(response)
     kind = body.get("type", "") if isinstance(body, dict) else ""
     return f"{response.status_code} {kind}"

@@ -1,4 +1,4 @@
-"""Plans over HTTP: read, and confirmed with the counts that were seen."""
+"""Plans over HTTP, read and then confirmed with the counts seen."""
 
 from tests.chaos.acknowledgements import Records, Violation
 from tests.chaos.controls import Controls

@@ -28,7 +28,7 @@ _POLL_SECONDS = 0.5
 
 
 class WebProducers:
-    """The routes for jobs, as a careful service of one account uses them."""
+    """Uses the routes for jobs as a careful service of one account does."""
 
     def __init__(self, account: str, client: WebClient, records: Records) -> None:
         self._account = account
@@ -37,7 +37,9 @@ class WebProducers:
         self._numbers = itertools.count(1)
 
     async def submit(self, bulk_request: BulkRequest, *, again: bool = False) -> int:
-        """Submit a job and return its id; `again` repeats the request, which changes nothing."""
+        """Submit a job and return its id; `again` repeats the request, which must
+        change nothing.
+        """
         return await self._submit(bulk_request, again=again, json=_job_json(bulk_request))
 
     async def submit_file(self, bulk_request: BulkRequest, *, again: bool = False) -> int:
@@ -50,13 +52,13 @@ class WebProducers:
         return await self._submit(bulk_request, again=again, files=files)
 
     async def plan(self, bulk_request: BulkRequest) -> int:
-        """Submit a job that is to be planned first; return its id."""
+        """Submit a job that waits for confirmation; return its id."""
         return await self._submit(
             bulk_request, json=_job_json(bulk_request) | {"mode": "plan"}, headers=_WAIT
         )
 
     async def planned(self, job_id: int) -> dict[str, Any] | None:
-        """Wait for the forecast and return it; None if the job runs or has ended."""
+        """Wait for the forecast and return it, or None if the job runs or has ended."""
         deadline = time.monotonic() + ANSWER_SECONDS
         while time.monotonic() < deadline:
             job = (await self._ask("look at a plan", "GET", f"/v1/jobs/{job_id}", _WAIT)).body

@@ -67,7 +67,7 @@ class WebReaders:
                     if read == leaves_after:
                         return
         except httpx.TransportError:
-            # The stream broke off, which a reader can tell.
+            # The stream broke off, which a reader can detect.
             self._client.count_lost()
             return
         await self._check_complete(job_id, read, ended=ended)

@@ -1,4 +1,4 @@
-"""Recipients' own opt-outs over HTTP: by services with a key, senders at a hook, and links."""
+"""Recipients' opt-outs over HTTP: by services with a key, senders at a hook, and links."""
 
 import itertools
 from collections.abc import Awaitable, Callable
@@ -34,12 +34,12 @@ _CLICKS: tuple[dict[str, Any], ...] = (
     {"content": b"\xff" * 100, "headers": {"Content-Type": "multipart/form-data; boundary=b"}},
     {"json": {"more": [1]}},
 )
-"""What mail clients post to a link; each opts out as `list_unsubscribe`."""
+"""Requests that mail clients post to a link; each opts out as `list_unsubscribe`."""
 
 
 class Recipient(NamedTuple):
-    """Who opts out: an address, which has no id where the account does not know it yet. What was
-    told may be told once `again`, as the same event.
+    """A recipient who opts out; `address_id` is None if the account does not know the address. With
+    `again`, the same event may be sent a second time.
     """
 
     address: str
@@ -49,7 +49,7 @@ class Recipient(NamedTuple):
 
 
 class WebRecipients:
-    """The routes for opt-outs of one account."""
+    """Uses the routes for opt-outs of one account."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class WebRecipients:
         }
 
     async def _opt_out_by_api(self, recipient: Recipient) -> None:
-        """`POST /v1/opt-outs` with an event id."""
+        """Post to `/v1/opt-outs` with an event id."""
         event_id = self._event_id()
         body = {
             "address": recipient.address,
@@ -93,7 +93,7 @@ class WebRecipients:
                 self._report_violation(REPLAYED, f"opt-out of job {first.body['job_id']}")
 
     async def _opt_out_by_event(self, recipient: Recipient) -> None:
-        """A signed event of the account's hook."""
+        """Post a signed event to the account's hook."""
         event = {
             "event_id": self._event_id(),
             "address": recipient.address,
@@ -118,8 +118,8 @@ class WebRecipients:
             self._expect_known(await send())
 
     async def _opt_out_by_form(self, recipient: Recipient) -> None:
-        """A form of the account's hook, as Keap posts it: without an id of its own. Senders differ
-        in how they name fields and encode them.
+        """Post a form to the account's hook, as Keap does, without an id. Senders differ in field
+        names and encoding.
         """
         number = next(self._numbers)
         name = ("email", "data[email]", "inf_field_Email", "Contact.Email")[number % 4]
@@ -149,7 +149,7 @@ class WebRecipients:
             self._expect_known(await send())
 
     async def _opt_out_by_link(self, recipient: Recipient) -> None:
-        """The mail client's button, or the page's; of who has no mail yet there is no link."""
+        """Use the mail client's button or the page. A recipient without mail has no link yet."""
         if recipient.address_id is None:
             await self._opt_out_by_api(recipient)
             return
@@ -163,17 +163,17 @@ class WebRecipients:
                 "unsubscribe", "POST", f"{PATH}/{token}{tail}", **click
             )
             day = datetime.now(UTC).date()
-            # A try of which the body was cut off has opted out as any click does.
+            # An attempt whose body was cut off has opted out like any other click.
             cut_off = f"one-click {recipient.address_id} list_unsubscribe {day}"
             self._records.uncertain_jobs.add((self._hook.account, cut_off))
-            # A page does not tell what it was; that is for the check of what is in force.
+            # The page does not state the status; the check of opt-outs in force covers that.
             applied = answer.status == HTTPStatus.OK
             await self._keep(
                 recipient, f"one-click {recipient.address_id} {kind} {day}", {"applied": applied}
             )
 
     async def _keep(self, recipient: Recipient, key: str | None, taken: dict[str, Any]) -> None:
-        """Record what was acknowledged, and check that it is in force."""
+        """Record the acknowledgement, and check that the opt-out is in force."""
         assert key is not None
         match_key = normalize_address(recipient.address).match_key
         account = self._hook.account

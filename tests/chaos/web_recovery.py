@@ -11,16 +11,16 @@ _GIVE_UP_SECONDS = 120.0
 
 
 class WebRecoveryWatcher:
-    """Polls whether the web process is ready, as a platform does before it routes requests."""
+    """Polls the readiness of the web process, as a platform does before it routes requests."""
 
     def __init__(self, url: str) -> None:
         self._url = f"{url}/readyz"
         self._ends: list[float] = []
 
     async def after(self, ended: float) -> float | None:
-        """Seconds until it was ready; None where it never was.
+        """Return the seconds until it was ready, or None if it never was.
 
-        They count from the moment in which this cause has `ended`, or the last other one that ended
+        They count from the time that this cause `ended`, or from the end of the last other cause
         before it was ready.
         """
         self._ends.append(ended)

@@ -20,8 +20,8 @@ _COUNTS = ("applied", "unchanged", "rejected", "empty", "propagated")
 
 
 class FlakyReceiver:
-    """A reply function for the receiver: the very first delivery fails, and so does the first one
-    of about every other job, until `is_reliable` is set.
+    """A reply function for the receiver. The very first delivery fails, as does the first one of
+    about every other job, until `is_reliable` is set.
     """
 
     def __init__(self, seed: int) -> None:
@@ -30,7 +30,9 @@ class FlakyReceiver:
         self.is_reliable = False
 
     def __call__(self, request: ReceivedRequest) -> bytes:
-        """Fail the first delivery and some later ones; each attempt is likelier to succeed."""
+        """Fail the first delivery and some later ones; each further attempt is
+        likelier to succeed.
+        """
         if self._is_first:
             self._is_first = False
             return _FAILURES[0]
@@ -43,7 +45,7 @@ class FlakyReceiver:
 async def check_webhooks(
     observer: Observer, settings: Settings, receiver: Receiver, records: Records
 ) -> list[Violation]:
-    """Compare the received webhooks with the jobs as they ended."""
+    """Compare the received webhooks with the final jobs."""
     jobs = {row["id"]: dict(row) for row in await observer.rows("job_ends")}
     found = list(_wrong(receiver.requests, jobs, settings))
     accepted = {

@@ -1,4 +1,4 @@
-"""An action of chaos runs: gives addresses suppressing statuses that no other action sets."""
+"""An action of chaos runs that sets suppressing statuses, which no other action sets."""
 
 from actions.bulk_action import BulkAction, Params
 from schemas.decisions import AddressState, Decision, apply, leave
@@ -6,13 +6,13 @@ from schemas.statuses import Status
 
 
 class MarkParams(Params):
-    """`status` is what the addresses become."""
+    """`status` is the new status of the addresses."""
 
     status: Status
 
 
 class Mark(BulkAction):
-    """Climbs the ladder as every suppression does, and anything else is left."""
+    """Replaces lower ranks, as every suppression does, and leaves the rest unchanged."""
 
     name = "mark"
     summary = "Mark addresses with a suppressing status."

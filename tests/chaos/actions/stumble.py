@@ -1,4 +1,4 @@
-"""An action of chaos runs: changes nothing, and fails at one status in the way its params say.
+"""An action of chaos runs that changes nothing and fails at one status as its params say.
 
 It leaves a file in a folder for each failure, where the chaos run finds it.
 """
@@ -21,7 +21,7 @@ _STEP_SECONDS = 0.05
 
 
 class How(StrEnum):
-    """The ways to stumble."""
+    """The ways to fail."""
 
     RAISE = "raise"
     BLOCK = "block"
@@ -29,9 +29,9 @@ class How(StrEnum):
 
 
 class StumbleParams(Params):
-    """`over` is the status that it stumbles over, `tokens` the folder of files that allow it to.
+    """`over` is the status that it fails at, `tokens` the folder of files that permit a failure.
 
-    It raises always; it blocks the event loop, or kills its process, once for each token.
+    It raises every time; it blocks the event loop, or kills its process, once for each token.
     """
 
     over: Status
@@ -40,14 +40,14 @@ class StumbleParams(Params):
 
 
 class Stumble(BulkAction):
-    """Leaves every address as it is, unless it stumbles."""
+    """Leaves every address unchanged, unless it fails."""
 
     name = "stumble"
     summary = "Change nothing, and stumble over one status."
     params = StumbleParams
 
     def decide(self, state: AddressState, params: StumbleParams) -> Decision:
-        """Stumbles over `params.over`."""
+        """Fail if the status is `params.over`."""
         if state.status == params.over:
             if params.how is How.RAISE:
                 raise ValueError("the action raises at this status, name@example.com")

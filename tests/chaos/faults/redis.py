@@ -55,7 +55,7 @@ async def triple_messages(context: FaultContext, fault: Fault) -> str:
                 try:
                     added += await _triple(client, f"{context.namespace}:{queue}", seen)
                 except (RedisError, OSError):
-                    break  # Another fault has taken Redis away.
+                    break  # Another fault has stopped Redis.
             await asyncio.sleep(_POLL_SECONDS)
     return f"added {added} messages"
 

@@ -48,7 +48,7 @@ async def stop(context: FaultContext, fault: Fault) -> str:
 
 
 async def _serves(context: FaultContext) -> None:
-    """Wait until the web process answers, or the next one if it has just ended."""
+    """Wait until the web process answers, or its successor if it has just ended."""
     async with httpx.AsyncClient(timeout=_ANSWER_SECONDS, trust_env=False) as client:
 
         async def answers() -> bool:
