@@ -1,4 +1,4 @@
-"""`python -m bench`: compare Sluice with what else one would use, and show tables."""
+"""`python -m bench`: compare Sluice with its alternatives, and print tables."""
 
 import argparse
 import sys
@@ -17,7 +17,7 @@ from tests.kit.worker_group import ROOT
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return the options, with `sizes`. Exit with a sentence where they are wrong."""
+    """Return the options, with `sizes`. Exit with a sentence if they are invalid."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--contacts", type=int, help="a quick look: the most contacts in a list")
     parser.add_argument("--rounds", type=int, help="how often each contender is measured")
@@ -38,13 +38,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def is_complete(options: argparse.Namespace) -> bool:
-    """Return whether everything is measured, and often enough for the figures to be kept."""
+    """Return whether everything is measured, with enough rounds for the figures to be kept."""
     everyone = set(options.only) == set(CONTENDERS)
     return options.contacts is None and everyone and options.sizes.rounds >= Sizes().rounds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the measurements. Return the exit status, which is 0 also where a goal was missed."""
+    """Run the measurements. Return the exit status, which is 0 even if a goal was missed."""
     options = parse(arguments)
     console = Console(stderr=True)
 

@@ -1,4 +1,4 @@
-"""Requests that arrive by the clock, whether or not the earlier ones have been answered."""
+"""Requests at an even rate, whether or not earlier ones have been answered."""
 
 import asyncio
 import time
@@ -17,8 +17,8 @@ async def open_loop(
 ) -> list[tuple[T, float]]:
     """Send requests 0, 1, 2, ... at an even rate, for this time or until it is over.
 
-    Return each answer with its milliseconds. They count from when the clock wanted the request to
-    be sent: a slow answer that keeps later requests waiting is in the figures of those too.
+    Return each answer with its milliseconds. They count from the time at which the request was due:
+    a slow answer that delays later requests is in their figures too.
     """
     tasks: list[asyncio.Task[tuple[T, float]]] = []
     began = time.perf_counter()

@@ -1,6 +1,6 @@
 """`python -m bench.bare_route`: a route that does one UPDATE and one INSERT, and nothing else.
 
-It shows the least that an opt-out over HTTP costs with the same server, framework, driver and pool
+It shows the minimum cost of an opt-out over HTTP with the same server, framework, driver and pool
 size. It checks no key and no rule, and propagates nothing.
 """
 

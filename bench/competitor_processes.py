@@ -1,4 +1,4 @@
-"""Competitors with processes of their own: workers, and a driver that hands them jobs."""
+"""Competitors with processes of their own: workers, and a driver that sends them jobs."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ class CompetitorFailed(SluiceError):
 
 
 def require_installed() -> None:
-    """Raise SettingsError where the competitors' environment is missing."""
+    """Raise SettingsError if the competitors' environment is missing."""
     if not PYTHON.exists():
         raise SettingsError(
             "The competitors are not installed. Nothing was measured. Run `make bench`, which"
@@ -42,7 +42,9 @@ def require_installed() -> None:
 async def running_competitor(
     name: str, processes: int, settings: Settings, folder: Path
 ) -> AsyncIterator[tuple[Ask, list[int]]]:
-    """Start the competitor. Give what asks its driver, and the ids of its working processes."""
+    """Start the competitor. Yield a function that queries its driver, and the ids of its worker
+    processes.
+    """
     require_installed()
     environment = {
         "PATH": os.environ["PATH"],
@@ -82,14 +84,14 @@ async def running_competitor(
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:
-    """End the process and its group. Nothing of a run is kept, so it need not end in order."""
+    """Kill the process and its group. Nothing of a run is kept, so an orderly end is not needed."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
 
 
 async def _answer(driver: asyncio.subprocess.Process, log: Path, wanted: str) -> dict[str, Any]:
-    """Return the driver's next line. Raise CompetitorFailed where it lacks what is wanted."""
+    """Return the driver's next line. Raise CompetitorFailed if it lacks a required key."""
     assert driver.stdout is not None
     line = await driver.stdout.readline()
     answer: dict[str, Any] = json.loads(line) if line else {"error": "it ended"}
@@ -103,7 +105,7 @@ def _end_of(log: Path) -> str:
 
 
 def _working_ids(started: Sequence[asyncio.subprocess.Process]) -> list[int]:
-    """Return the ids of each process's children, or its own where it has none."""
+    """Return the ids of each process's children, or its own id if it has none."""
     found: list[int] = []
     for process in started:
         children = psutil.Process(process.pid).children(recursive=True)

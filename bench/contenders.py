@@ -1,4 +1,4 @@
-"""The contenders: each does the same jobs on the same lists, in its own way."""
+"""The contenders: each does the same jobs on the same lists in its own way."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -18,11 +18,13 @@ JOBS = ("opt_in", "opt_out")
 
 _STATEMENTS = Path(__file__).parent / "competitors" / "one_statement"
 _MAX_ATTEMPTS = 50
-"""How often the one statement is begun where a deadlock with an opt-out ends it."""
+"""The maximum of attempts for the one statement, which may deadlock with an opt-out."""
 
 
 class Work(NamedTuple):
-    """A job over all contacts of an account. `job_id` is for contenders that draw none."""
+    """A job over all contacts of an account. `job_id` is for contenders that do not
+    allocate ids.
+    """
 
     account: str
     account_id: int
@@ -31,12 +33,12 @@ class Work(NamedTuple):
 
     @property
     def fields(self) -> list[int]:
-        """Both addresses for an opt-in; the first for an opt-out, which is propagated."""
+        """Return both fields for an opt-in, and the first for an opt-out, which is propagated."""
         return [1, 2] if self.action == "opt_in" else [1]
 
 
 class JobRun(NamedTuple):
-    """A job that was done: its id in the results, and how long it took."""
+    """A completed job: its id in the results, and its duration."""
 
     job_id: int
     seconds: float
@@ -58,12 +60,12 @@ class Contender(NamedTuple):
 
 
 def work_on(copy: Copy, action: str) -> Work:
-    """Return the job over the list that is measured."""
+    """Return the job over the measured list."""
     return Work(LIST, copy.template.account_id, action, 1_000_001 + JOBS.index(action))
 
 
 async def warm_up(running: Runner, copy: Copy) -> None:
-    """Do both jobs over another account: connections are made, and code is loaded."""
+    """Do both jobs over another account, so that connections are open and code is loaded."""
     for number, action in enumerate(JOBS):
         await running.run(
             Work(WARM, copy.template.warm_account_id, action, job_id=2_000_001 + number)
@@ -72,7 +74,7 @@ async def warm_up(running: Runner, copy: Copy) -> None:
 
 @asynccontextmanager
 async def _start_statement(copy: Copy, _folder: Path) -> AsyncIterator[Runner]:
-    """Do all of a job by one hand-written statement, in one transaction."""
+    """Run each job as one hand-written statement in one transaction."""
     connection = await asyncpg.connect(copy.url)
 
     async def run(work: Work) -> JobRun:
@@ -82,7 +84,7 @@ async def _start_statement(copy: Copy, _folder: Path) -> AsyncIterator[Runner]:
         for left in reversed(range(_MAX_ATTEMPTS)):
             try:
                 async with connection.transaction():
-                    # Enough to sort and hash in memory.
+                    # Enough memory to sort and hash.
                     await connection.execute("set local work_mem = '256MB'")
                     await connection.execute(statement, *arguments)
                 break
@@ -98,7 +100,7 @@ async def _start_statement(copy: Copy, _folder: Path) -> AsyncIterator[Runner]:
 
 
 def _sluice(processes: int, title: str) -> Contender:
-    """Return Sluice with worker processes that are started as the Procfile starts them."""
+    """Return Sluice with worker processes started as the Procfile starts them."""
 
     @asynccontextmanager
     async def start(copy: Copy, folder: Path) -> AsyncIterator[Runner]:
@@ -125,7 +127,9 @@ def _sluice(processes: int, title: str) -> Contender:
 
 
 def _competitor(key: str, title: str, chunk_size: int | None = None) -> Contender:
-    """Return one of `competitors/commands.py`. Chunks have Sluice's size, or `chunk_size`."""
+    """Return a competitor of `competitors/commands.py`. Chunks have Sluice's size,
+    or `chunk_size`.
+    """
 
     @asynccontextmanager
     async def start(copy: Copy, folder: Path) -> AsyncIterator[Runner]:

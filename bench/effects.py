@@ -1,4 +1,4 @@
-"""The effect of a run on a list: it has to be the same for every contender."""
+"""The effect of a run on a list, which must be the same for every contender."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ class Effect(NamedTuple):
 async def read_effect(
     connection: asyncpg.Connection, title: str, account_id: int, jobs: Sequence[tuple[str, int]]
 ) -> Effect:
-    """Return what the jobs, each given as (name, id), have done to the account."""
+    """Return the effect of the jobs, given as (name, id), on the account."""
     counts: dict[str, int] = {}
     for name, job_id in jobs:
         async for outcome, reason, rows in sql.results_by_kind(connection, job_id=job_id):
@@ -39,7 +39,7 @@ async def read_effect(
 
 
 def require_same(first: Effect, other: Effect) -> None:
-    """Raise EffectsDiffer, which names both and what differs, unless they are the same."""
+    """Raise EffectsDiffer with both names and the differences, unless the effects are equal."""
     pairs = {
         name: (first.counts.get(name, 0), other.counts.get(name, 0))
         for name in sorted(first.counts.keys() | other.counts.keys())

@@ -20,13 +20,13 @@ class Goal(NamedTuple):
 
     @property
     def bound(self) -> str:
-        """The bound in words."""
+        """Return the bound in words."""
         if self.at_least > -math.inf:
             return f"at least {_ratio(self.at_least)}"
         return f"at most {_ratio(self.at_most)}"
 
     def judge(self, samples: Samples) -> tuple[str, str] | None:
-        """Return what was measured, and `yes` or `no`; None without figures."""
+        """Return the measured value with `yes` or `no`, or None without figures."""
         sample, reference = samples.summary(self.sample), samples.summary(self.reference)
         if sample is None or (self.reference and reference is None):
             return None
@@ -49,9 +49,9 @@ def read_goals() -> list[Goal]:
 
 
 def judge_all(session: Session, large: Session | None) -> Iterator[tuple[str, str, str, str]]:
-    """Give what each goal is about, its bound, what was measured, and `yes`, `no` or nothing.
+    """Return each goal with its subject, its bound, the measured value, and `yes`, `no` or nothing.
 
-    What only `large` has measured is followed by its day and commit.
+    Values that only `large` has are followed by its day and commit.
     """
     for goal in read_goals():
         found, origin = goal.judge(session.samples), ""

@@ -1,7 +1,7 @@
-"""Opt-outs over HTTP, by a client with as little work of its own as there can be.
+"""Opt-outs over HTTP, by a client with minimal overhead.
 
-A client library would take longer for a request than the web process takes for its answer, and the
-two share the machine's processors.
+A client library would take longer for a request than the web process, and both share the machine's
+processors.
 """
 
 import asyncio
@@ -31,7 +31,9 @@ class _Connection(NamedTuple):
     head: bytes
 
     async def opt_out(self, address: str) -> None:
-        """Opt the address out. Raise RequestFailed unless the answer tells of one propagation."""
+        """Opt the address out. Raise RequestFailed unless the answer reports one
+        propagated change.
+        """
         event = {"address": address, "kind": "manual", "source": "benchmark", "event_id": address}
         body = json.dumps(event).encode()
         self.writer.write(b"%sContent-Length: %d\r\n\r\n%s" % (self.head, len(body), body))
@@ -49,7 +51,7 @@ class OptOutClient(NamedTuple):
     token: str
 
     async def per_second(self, addresses: Sequence[str]) -> float:
-        """Opt the addresses out as fast as the connections are answered. Return the rate."""
+        """Opt the addresses out as fast as the answers arrive. Return the rate."""
         remaining = iter(addresses)
 
         async def use_one_connection() -> None:

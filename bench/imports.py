@@ -1,4 +1,4 @@
-"""Imports into an empty database: by Sluice, and as an administrator does it."""
+"""Imports into an empty database: by Sluice, and as an administrator would do it."""
 
 import random
 import time
@@ -17,9 +17,9 @@ _NAMES = ("Ada", "Amir", "Bea", "Carlos", "Chidi", "Dana", "Elif", "Farid", "Gre
 
 
 async def measure_imports(environment: Environment) -> None:
-    """Import a file with two addresses in each row; Sluice and the administrator take turns.
+    """Import a file with two addresses in each row; Sluice and the administrator alternate.
 
-    Raise EffectsDiffer where they did different work.
+    Raise EffectsDiffer if they did different work.
     """
     rows, samples = environment.sizes.import_rows, environment.samples
     file = environment.folder / "contacts.csv"
@@ -71,9 +71,9 @@ async def _import_by_administrator(copy: Copy, file: Path) -> tuple[float, int]:
 
 
 def write_contacts(path: Path, contacts: int) -> None:
-    """Write a contact CSV with two addresses in each row, and no address twice.
+    """Write a contact CSV with two addresses in each row and no address twice.
 
-    First addresses begin with a random part, so that they come in no order, as in a real list.
+    First addresses begin with a random part, so that they are unordered, as in a real list.
     """
     draw = random.Random(_SEED)
     with path.open("w", encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""Sluice's own jobs: what they ask for, and waiting for their end."""
+"""Sluice's own jobs: their requests, and waiting for their end."""
 
 import asyncio
 import time
@@ -35,9 +35,9 @@ async def run_job(pool: asyncpg.Pool, settings: Settings, request: JobRequest) -
 
 
 async def wait_for_completion(pool: asyncpg.Pool, job_id: int) -> None:
-    """Return when the job has completed. Raise RuntimeError when it ended otherwise.
+    """Return when the job has completed. Raise RuntimeError if it ended otherwise.
 
-    Polls grow with the time that has passed, so that they are short for a short job.
+    Poll intervals grow with the elapsed time, so that they are short for a short job.
     """
     began = time.perf_counter()
     while True:

@@ -1,4 +1,4 @@
-"""Contact lists in the database for the measured jobs to work on."""
+"""Contact lists in the database for the measured jobs."""
 
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ sql: Any = aiosql.from_path(
 async def fill(pool: asyncpg.Pool, account_id: int, contacts: int, *, mixed: bool = False) -> int:
     """Give the account contacts with two addresses each. Return the id of the first one.
 
-    All addresses are `non_marketable` and held once; or `mixed`, as in a list that has been mailed
-    for years: statuses of all classes, shared addresses, role addresses, propagated opt-outs.
+    All addresses are `non_marketable` with one contact each. A `mixed` list is one that has been
+    mailed for years: statuses of all classes, shared addresses, role addresses, propagated
+    opt-outs.
     """
     async with pool.acquire() as connection, connection.transaction():
         first: int = await sql.next_ids(connection)

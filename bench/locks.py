@@ -1,4 +1,4 @@
-"""How long rows of addresses stay locked, seen from another session of the database."""
+"""How long rows of addresses stay locked, as seen from another session of the database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,12 +10,12 @@ from bench.effects import sql
 from bench.templates import Copy
 
 OBSERVER = "bench observer"
-"""The application name of sessions that take part in no job; `rounds.sql` leaves them out."""
+"""The application name of sessions that take part in no job; `rounds.sql` ignores them."""
 
 
 @asynccontextmanager
 async def watch_locks(copy: Copy) -> AsyncIterator[list[float]]:
-    """Watch the locks of addresses. At the end, add the longest one, in ms, to the list."""
+    """Watch the locks of addresses. At the end, append the longest one, in ms, to the list."""
     named = {"application_name": OBSERVER}
     holder = await asyncpg.connect(copy.url, server_settings=named)
     watcher = await asyncpg.connect(copy.url, server_settings=named)

@@ -21,7 +21,7 @@ _QUIET_SECONDS = 2.0
 
 
 async def describe(servers: ServerUrls) -> dict[str, Any]:
-    """Return names and values. `commit` is None outside of a repository."""
+    """Return names and values. `commit` is None outside a repository."""
     others = psutil.cpu_percent(_QUIET_SECONDS)
     async with (
         await open_pool(servers.database_url, size=1) as pool,

@@ -1,4 +1,4 @@
-"""What services wait for that ask over HTTP: one web process, with worker processes behind it."""
+"""Response times over HTTP: one web process, with worker processes behind it."""
 
 import statistics
 import time
@@ -25,15 +25,15 @@ from tests.kit.submitting import EVIDENCE
 from tests.kit.web_process import WebGroup
 
 MAX_RATE, CLOCK_SHARE = 100.0, 0.15
-"""Opt-outs by the clock come at this share of the measured rate, and at most at this rate."""
+"""Opt-outs at an even rate use this share of the measured rate, and at most this rate."""
 
 _RECIPIENTS = "recipients"
 _WARM = 500
-"""Opt-outs before any is measured: connections are made, and statements prepared."""
+"""The number of unmeasured opt-outs that open connections and prepare statements."""
 
 _SIGNING_KEYS = SecretStr("for-measurements-and-for-nothing-else")
 _LIMITS = {"REQUESTS_PER_SECOND": "1000000", "LOG_FORMAT": "json"}
-"""The limit for each key is not what is measured."""
+"""The rate limit of a key is not part of the measurement."""
 
 _FORMS = {"csv": "text/csv", "ndjson": "application/x-ndjson"}
 _ALL_IN: dict[str, Any] = {
@@ -52,7 +52,7 @@ class _BareRoute(WebGroup):
 
 
 class _Web(NamedTuple):
-    """The processes that are asked."""
+    """The measured web processes."""
 
     process_id: int
     client: httpx.Client
@@ -62,13 +62,13 @@ class _Web(NamedTuple):
 async def measure_http(environment: Environment) -> None:
     """Measure on the large list, and on an account of recipients in the same database.
 
-    Each recipient is a contact with two addresses, so that each opt-out propagates to one other.
+    Each recipient is a contact with two addresses, so each opt-out is propagated to one other.
     """
     environment.log("over HTTP: single opt-outs, plans, results")
     samples, sizes = environment.samples, environment.sizes
     async with environment.copy("large") as copy:
         account_id = await create_account(copy.pool, _RECIPIENTS)
-        # Each opts out once, by one of two routes.
+        # Each recipient opts out once, by one of two routes.
         recipients = 2 * (
             _WARM + sizes.http_opt_outs * sizes.passes + round(sizes.seconds * MAX_RATE)
         )
@@ -110,9 +110,9 @@ async def _running_web(copy: Copy, folder: Path, account_id: int) -> AsyncIterat
 async def _measure_opt_outs(
     copy: Copy, account_id: int, web: _Web, environment: Environment
 ) -> None:
-    """Opt out as fast as possible, in several passes, and then by the clock.
+    """Opt out as fast as possible in several passes, and then at an even rate.
 
-    The route and the bare route take turns.
+    The route and the bare route alternate.
     """
     samples, sizes = environment.samples, environment.sizes
     async with copy.pool.acquire() as connection:
@@ -124,7 +124,8 @@ async def _measure_opt_outs(
 
     for client in web.opt_outs.values():
         await client.per_second(take(_WARM))
-    # Autovacuum does it later: sessions plan by a table of jobs that was nearly empty.
+    # Autovacuum does it later. Until then, sessions plan with statistics of an almost empty jobs
+    # table.
     await copy.pool.execute("analyze jobs")
     for _ in range(sizes.passes):
         for name, client in web.opt_outs.items():
@@ -142,7 +143,7 @@ def _post(client: httpx.Client, job: dict[str, Any]) -> Any:
 
 
 def _measure_plans(client: httpx.Client, samples: Samples) -> None:
-    """Ask for plans over the whole list, until the answer has the forecast."""
+    """Request plans over the whole list, until the answer contains the forecast."""
     for action, job in _PLANS.items():
         began = time.perf_counter()
         answer = _post(client, job)
@@ -152,7 +153,7 @@ def _measure_plans(client: httpx.Client, samples: Samples) -> None:
 
 
 async def _measure_streams(copy: Copy, client: httpx.Client, samples: Samples, passes: int) -> None:
-    """Read all results of a job over one address of each contact, in each form and by COPY."""
+    """Read all results of a job over one address of each contact, in each format and by COPY."""
     job_id = _post(client, _ALL_IN)["id"]
     await wait_for_completion(copy.pool, job_id)
     rows = copy.template.contacts
@@ -167,7 +168,7 @@ async def _measure_streams(copy: Copy, client: httpx.Client, samples: Samples, p
 
 
 def _stream(client: httpx.Client, path: str, media_type: str) -> tuple[int, float]:
-    """Read a list to its end. Return its lines, and the seconds that took."""
+    """Read a list to its end. Return its lines and the seconds."""
     began = time.perf_counter()
     with client.stream("GET", path, headers={"Accept": media_type}) as answer:
         answer.raise_for_status()
@@ -176,7 +177,7 @@ def _stream(client: httpx.Client, path: str, media_type: str) -> tuple[int, floa
 
 
 async def _copy_seconds(copy: Copy, job_id: int) -> float:
-    """Return how long `COPY ... TO STDOUT` takes for the same rows."""
+    """Return the seconds that `COPY ... TO STDOUT` takes for the same rows."""
     query, arguments = sql.result_rows.sql.rstrip("; \n"), (copy.template.account_id, job_id)
 
     async def drop(_data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The plans of `make bench` and of `make bench-large`: what is measured, in which order."""
+"""The plans of `make bench` and of `make bench-large`: the measurements and their order."""
 
 from collections.abc import Collection
 from functools import partial
@@ -16,7 +16,7 @@ _ROUNDS = {
     "small": ("one_statement", "sluice_2", "celery_bulk"),
     "tiny": ("sluice_2", "celery_objects"),
 }
-"""Contenders that take turns on each list: slow ones have small lists."""
+"""Contenders that alternate on each list: slow ones have small lists."""
 
 _DURING_JOBS = {
     "one_statement": "large",
@@ -24,11 +24,13 @@ _DURING_JOBS = {
     "procrastinate_chunks": "middle",
     "celery_bulk": "small",
 }
-"""Contenders during whose jobs recipients opt out, and the lists of these jobs."""
+"""Contenders whose jobs run while recipients opt out, and the lists of these jobs."""
 
 
 def plan_of(only: Collection[str], *, large: bool) -> Measure:
-    """Return what measures the contenders in `only`, by the plan of `make bench-large` or not."""
+    """Return the measurements of the contenders in `only`, for `make bench-large`
+    or `make bench`.
+    """
     return _measure_large if large else partial(_measure, only)
 
 
@@ -36,10 +38,10 @@ async def _measure(only: Collection[str], environment: Environment) -> None:
     sizes = environment.sizes
     for name, keys in _ROUNDS.items():
         contenders = [CONTENDERS[key] for key in keys if key in only]
-        # For opt-outs of a million contacts there is time in `make bench-large`.
+        # Only `make bench-large` has time for opt-outs of a million contacts.
         jobs = ("opt_in",) if name == "large" else JOBS
         await run_rounds(environment, name, contenders, jobs, sizes.rounds)
-    # A single pause of the machine decides on a longest time, so Sluice has several passes.
+    # A single pause of the machine can determine a longest time, so Sluice has several passes.
     for key in [*_DURING_JOBS, *[SLUICE.key] * (sizes.passes - 1)]:
         if key in only:
             await measure_during_jobs(environment, _DURING_JOBS[key], CONTENDERS[key])

@@ -46,7 +46,7 @@ def tables(session: Session, large: Session | None) -> list[Figures]:
 
 
 def _titles(names: Iterable[str]) -> dict[str, dict[str, None]]:
-    """Return the metrics of each table, whose title is what they have before a colon."""
+    """Return the metrics of each table, whose title is the metrics' text before a colon."""
     titles: dict[str, dict[str, None]] = {}
     for name in names:
         metric = name.partition("/")[0]
@@ -65,7 +65,7 @@ def _label(subject: str, session: Session) -> str:
 
 
 def print_report(made: Sequence[Figures]) -> None:
-    """Print the tables. Where the output is no terminal, they are as wide as they need to be."""
+    """Print the tables. Without a terminal, they are as wide as necessary."""
     console = Console()
     console = console if console.is_terminal else Console(width=170)
     for figures in made:
@@ -78,7 +78,7 @@ def print_report(made: Sequence[Figures]) -> None:
 
 
 def write_page(session: Session, large: Session | None, path: Path) -> None:
-    """Write the page of figures. All figures are from the sessions; the rest is `page.md`."""
+    """Write the page of figures. All figures come from the sessions; the rest is `page.md`."""
     goals, *figures = tables(session, large)
     verdicts = [row[-1] for row in goals.rows]
     missed = "; ".join(row[0] for row in goals.rows if row[-1] == "no")

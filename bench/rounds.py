@@ -24,7 +24,7 @@ async def run_rounds(
     jobs: Sequence[str],
     rounds: int,
 ) -> None:
-    """Run all rounds. Raise EffectsDiffer where a contender did other work than the first."""
+    """Run all rounds. Raise EffectsDiffer if a contender did other work than the first."""
     first: Effect | None = None
     for at in range(rounds):
         for contender in rotated(contenders, at):
@@ -54,9 +54,9 @@ async def _run_once(
 
 
 async def _measure(copy: Copy, running: Runner, job: str, samples: Samples, subject: str) -> JobRun:
-    """Measure a job right after a checkpoint: its rate, and what it writes.
+    """Measure a job right after a checkpoint: its rate, and the bytes that it writes.
 
-    Both are by the selected (contact, field) pairs; propagated changes are not counted.
+    Both are per selected (contact, field) pair; propagated changes do not count.
     """
     await checkpoint(copy.pool)
     before = await _sizes(copy.pool)
@@ -77,7 +77,7 @@ async def _sizes(pool: asyncpg.Pool) -> dict[str, int]:
 
 
 def peak_memory_mb(pid: int) -> float:
-    """Return the largest resident set that the process has had; the present one without /proc."""
+    """Return the peak resident set of the process, or the present one without /proc."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):

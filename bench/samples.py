@@ -1,7 +1,7 @@
 """Measured values by name, and the file that keeps them.
 
-A name says what was measured, and of what: `addresses a second/large/opt_in/sluice_2`. Figures of
-one table of the report have the same words before a colon.
+A name says what was measured and for what: `addresses a second/large/opt_in/sluice_2`. Figures of
+one table in the report have the same text before a colon.
 """
 
 import json
@@ -35,14 +35,14 @@ def number(value: float) -> str:
 
 
 class Samples(dict[str, list[float]]):
-    """All values of a session; where a name has several, each is of one round or pass."""
+    """All values of a session; several values of a name come from different rounds or passes."""
 
     def add(self, name: str, *values: float) -> None:
         """Add values to those of the name."""
         self.setdefault(name, []).extend(values)
 
     def add_waits(self, subject: str, waits: Sequence[float]) -> float:
-        """Add median, 99th percentile and worst of waits in ms. Return the percentile."""
+        """Add median, 99th percentile and maximum of waits in ms. Return the percentile."""
         if not waits:
             return 0.0
         p99 = sorted(waits)[min(len(waits) - 1, int(len(waits) * 0.99))]
@@ -52,13 +52,13 @@ class Samples(dict[str, list[float]]):
         return p99
 
     def summary(self, name: str) -> Summary | None:
-        """Return the median and range, or None where nothing was measured."""
+        """Return the median and range, or None if nothing was measured."""
         values = self.get(name)
         return Summary(statistics.median(values), min(values), max(values)) if values else None
 
 
 class Session(NamedTuple):
-    """A run of the benchmark: when, on what machine, how much of what, and the samples."""
+    """A run of the benchmark: its time, machine, sizes and samples."""
 
     taken_at: str
     machine: dict[str, Any]
@@ -67,11 +67,11 @@ class Session(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """The day and the commit of the figures."""
+        """Return the day and the commit of the figures."""
         return f"{self.taken_at[:10]}, {str(self.machine.get('commit') or 'no commit')[:9]}"
 
     def keep(self, name: str, folder: Path = RESULTS) -> Path:
-        """Write the file of this name, which has the newest figures only."""
+        """Write the file of this name, which keeps only the newest figures."""
         folder.mkdir(exist_ok=True)
         path = folder / f"{name}.json"
         text = json.dumps(self._asdict(), indent=1, ensure_ascii=False)
@@ -80,7 +80,7 @@ class Session(NamedTuple):
 
     @classmethod
     def read(cls, name: str, folder: Path = RESULTS) -> Self | None:
-        """Return what the file of this name keeps, or None where there is none."""
+        """Return the session in the file of this name, or None if there is none."""
         path = folder / f"{name}.json"
         if not path.exists():
             return None

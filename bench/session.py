@@ -1,4 +1,4 @@
-"""A run of the benchmark from its start to its end, however it ends."""
+"""A run of the benchmark, with a cleanup however it ends."""
 
 import sys
 import tempfile
@@ -22,7 +22,7 @@ from tests.kit.interruption import INTERRUPTED, exit_on_signals
 
 
 class Sizes(NamedTuple):
-    """Contacts of the lists, and how much of the rest is measured."""
+    """The numbers of contacts of the lists, and the extent of the other measurements."""
 
     huge: int = 10_000_000
     large: int = 1_000_000
@@ -45,7 +45,7 @@ class Sizes(NamedTuple):
 
 
 class Environment(NamedTuple):
-    """What every measurement has: lists, a folder for files, and where figures go."""
+    """The environment of every measurement: lists, a folder for files, and the samples."""
 
     templates: Templates
     folder: Path
@@ -54,7 +54,7 @@ class Environment(NamedTuple):
     log: Callable[[str], None]
 
     def copy(self, list_name: str) -> AbstractAsyncContextManager[Copy]:
-        """Make a copy of the list that has this name in `sizes`."""
+        """Make a copy of the list with this name in `sizes`."""
         return self.templates.copy(getattr(self.sizes, list_name))
 
 
@@ -62,7 +62,7 @@ Measure = Callable[[Environment], Awaitable[None]]
 
 
 def run_session(measure: Measure, sizes: Sizes, console: Console) -> Session:
-    """Measure, and remove everything again. Exit with a sentence where nothing was measured."""
+    """Measure, and remove everything afterwards. Exit with a sentence if nothing was measured."""
     try:
         with exit_on_signals(), _servers() as (servers, folder):
             templates = Templates(servers, console.log)
@@ -77,7 +77,7 @@ def run_session(measure: Measure, sizes: Sizes, console: Console) -> Session:
 
 
 async def _run(measure: Measure, environment: Environment) -> Session:
-    # Warnings about what a contender does would stand between the figures.
+    # Warnings about a contender's work would appear between the figures.
     logs.configure(Settings().model_copy(update={"log_level": "error"}))
     try:
         machine = await describe(environment.templates.servers)
@@ -90,7 +90,7 @@ async def _run(measure: Measure, environment: Environment) -> Session:
 
 @contextmanager
 def _servers() -> Iterator[tuple[ServerUrls, Path]]:
-    """Give the servers of DATABASE_URL and REDIS_URL, or embedded ones that write to disk."""
+    """Yield the servers of DATABASE_URL and REDIS_URL, or embedded ones that write to disk."""
     settings = Settings()
     with tempfile.TemporaryDirectory(prefix="sluice-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -98,7 +98,7 @@ def _servers() -> Iterator[tuple[ServerUrls, Path]]:
             settings.require_urls()
             yield ServerUrls(settings.database_url or "", settings.redis_url or ""), folder
             return
-        # The servers run as another user, who has to reach their files.
+        # The servers run as another user, who needs access to their files.
         folder.chmod(0o711)
         with embedded_servers(folder / "servers", durable=True) as servers:
             yield servers, folder

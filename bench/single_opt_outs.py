@@ -1,4 +1,4 @@
-"""How long recipients wait who opt out one by one: at rest, and while a job runs."""
+"""The waits of recipients who opt out one by one, at rest and during a job."""
 
 import asyncio
 import random
@@ -25,21 +25,21 @@ RATE = 50.0
 """Opt-outs a second."""
 
 CONNECTIONS = 32
-"""Of the service that takes the opt-outs."""
+"""The pool size of the service that accepts the opt-outs."""
 
 MAX_SECONDS = 20.0
-"""Opt-outs arrive for at most this long, also where the job lasts longer."""
+"""Opt-outs arrive for at most this time, even if the job lasts longer."""
 
 _SEED = 11
 _PAUSE_SECONDS = 0.2
 
 
 class OptOutLost(SluiceError):
-    """An opt-out that was acknowledged does not hold."""
+    """An acknowledged opt-out is not in force."""
 
 
 class Recipients(NamedTuple):
-    """Contacts of the copy's list, in random order, who opt out once each."""
+    """Contacts of the copy's list, in random order, each of whom opts out once."""
 
     copy: Copy
     service: asyncpg.Pool
@@ -52,12 +52,11 @@ class Recipients(NamedTuple):
         *,
         is_checked: bool = True,
     ) -> list[float]:
-        """Let them opt out for this time, or until it is over. Return the wait of each, in ms.
+        """Opt them out for this time, or until it is over. Return the wait of each, in ms.
 
-        Where it `is_checked`, raise OptOutLost for a marketable address whose opt-out was
-        acknowledged.
+        If `is_checked`, raise OptOutLost for a marketable address whose opt-out was acknowledged.
         """
-        # A small list has few of them.
+        # A small list has too few recipients.
         seconds = min(seconds, len(self.contacts) / RATE)
         answers = await open_loop(self._next, rate=RATE, seconds=seconds, is_over=is_over)
         applied = [contact for (contact, was_applied), _ in answers if was_applied]
@@ -74,7 +73,9 @@ class Recipients(NamedTuple):
         return [wait for _, wait in answers]
 
     async def warm_up(self) -> None:
-        """Make every connection, and prepare every statement on it, by opt-outs of others."""
+        """Open every connection, and prepare every statement on it, with opt-outs of other
+        contacts.
+        """
         template = self.copy.template
         for _ in range(2):
             numbers = (n % template.warm_contacts for n in range(CONNECTIONS))
@@ -112,7 +113,7 @@ async def measure_during_jobs(
 ) -> None:
     """Measure recipients' waits, and the longest locks, while the contender does each job.
 
-    Opt-outs arrive until the job has ended. Waits that end after it count in full.
+    Opt-outs arrive until the job has ended. Waits that end later count in full.
     """
     key, samples = contender.key, environment.samples
     longest_wait = longest_lock = 0.0
@@ -144,7 +145,7 @@ async def measure_during_jobs(
 
 
 async def measure_idle(environment: Environment) -> None:
-    """Measure single opt-outs, and then jobs of one contact, while nothing else is done."""
+    """Measure single opt-outs, and then jobs of one contact, with no other work."""
     sizes, samples = environment.sizes, environment.samples
     environment.log("at rest: single opt-outs, small jobs")
     async with (
@@ -156,7 +157,7 @@ async def measure_idle(environment: Environment) -> None:
             samples.add_waits("at rest", await recipients.opt_out(sizes.seconds))
         first, count = copy.template.first, min(sizes.small_jobs, copy.template.contacts)
         for contact in range(first, first + count):
-            # Until the workers wait for messages again.
+            # Wait until the workers are listening for messages again.
             await asyncio.sleep(_PAUSE_SECONDS)
             began = time.perf_counter()
             await run_job(copy.pool, copy.settings, job_request(LIST, "opt_out", [1], contact))

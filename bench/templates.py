@@ -1,4 +1,4 @@
-"""Databases to measure on: each list is made once, and every run has a fresh copy of it."""
+"""Databases to measure on: each list is made once, and every run has a fresh copy."""
 
 import os
 from collections.abc import AsyncIterator, Callable
@@ -21,13 +21,13 @@ LIST = "list"
 """The account whose contacts are measured."""
 
 WARM = "warm"
-"""The account for the jobs that contenders do before they are measured."""
+"""The account for the jobs that contenders do before the measurement."""
 
 _CONNECTIONS = 3
 
 
 class Template(NamedTuple):
-    """A database with a list. The ids of contacts follow the first one's without a gap."""
+    """A database with a list. The ids of contacts are consecutive from the first one."""
 
     name: str
     contacts: int
@@ -38,12 +38,12 @@ class Template(NamedTuple):
 
     @property
     def warm_contacts(self) -> int:
-        """How many contacts the account has that is worked on before a measurement."""
+        """Return the number of contacts of the account that is used before a measurement."""
         return min(5_000, max(1, self.contacts // 10))
 
 
 class Copy(NamedTuple):
-    """A database of one run. `settings` lead to it, and have a queue namespace of its own."""
+    """The database of one run. `settings` lead to it, with their own queue namespace."""
 
     template: Template
     url: str
@@ -75,7 +75,7 @@ class Templates:
         async with await open_pool(url, size=_CONNECTIONS) as pool:
             ids = [await create_account(pool, account) for account in (LIST, WARM)]
             template = Template(name, contacts, ids[0], 0, ids[1], 0)
-            # Statistics of empty tables would say that they stay empty.
+            # Statistics of empty tables would make the planner expect empty tables.
             if not contacts:
                 return template
             first = await lists.fill(pool, ids[0], contacts, mixed=True)
@@ -85,9 +85,9 @@ class Templates:
 
     @asynccontextmanager
     async def copy(self, contacts: int) -> AsyncIterator[Copy]:
-        """Make a copy of the list, right after a checkpoint, and drop it afterwards.
+        """Make a copy of the list right after a checkpoint, and drop it afterwards.
 
-        A run writes whole pages to the log when it first touches them: the dearer case.
+        A run then writes whole pages to the log when it first changes them: the costlier case.
         """
         template = await self._get(contacts)
         name = f"sluice_bench_{os.getpid()}_{uuid4().hex[:8]}"
@@ -130,7 +130,7 @@ class Templates:
 
 
 async def checkpoint(pool: asyncpg.Pool) -> None:
-    """Write all changes to disk, where the role may ask for it."""
+    """Write all changes to disk, if the role may request a checkpoint."""
     try:
         await pool.execute("checkpoint")
     except asyncpg.InsufficientPrivilegeError:

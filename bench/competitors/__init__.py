@@ -1,1 +1,1 @@
-"""Other ways to do Sluice's work, which are compared with it. They import nothing of Sluice."""
+"""Other ways to do Sluice's work, for comparison. They import nothing of Sluice."""

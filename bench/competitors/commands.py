@@ -1,8 +1,8 @@
-"""How the harness starts the competitors that have workers. Needs nothing but the standard library.
+"""How the harness starts competitors with workers. Only the standard library is needed.
 
-Workers and driver are started with DATABASE_URL, REDIS_URL, BENCH_NAMESPACE and BENCH_PROCESSES in
-their environment, the project's folder as their working directory, in any order. The driver's line
-`{"ready": true}` says that as many worker processes as BENCH_PROCESSES answer.
+Workers and driver are started in any order in the project's folder. Their environment has
+DATABASE_URL, REDIS_URL, BENCH_NAMESPACE and BENCH_PROCESSES. The driver's line `{"ready": true}`
+says that BENCH_PROCESSES worker processes answer.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Competitor(NamedTuple):
 
 
 def _celery_workers(python: str, processes: int) -> list[Argv]:
-    """Return one command: its process forks the worker processes."""
+    """Return one command, whose process forks the worker processes."""
     app = f"{_PACKAGE}.celery_sqlalchemy.tasks"
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING")
     pool = ("--pool", "prefork", "--concurrency", str(processes))

@@ -1,4 +1,4 @@
-"""The jobs that the harness asks a driver for, and the conversation in which it does."""
+"""The jobs that the harness requests from a driver, and the protocol for it."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 STALLED_SECONDS = 120.0
-"""A driver gives up when no chunk was done for this long: a worker is gone, or hangs."""
+"""A driver gives up if no chunk was done for this time: a worker has ended or hangs."""
 
 
 class Job(NamedTuple):
@@ -20,13 +20,13 @@ class Job(NamedTuple):
 
 
 class JobFailed(Exception):
-    """A chunk failed, or the workers have stopped doing chunks."""
+    """A chunk failed, or the workers have stopped processing chunks."""
 
 
 def serve(run: Callable[[Job, int], int]) -> int:
-    """Do the jobs that come in on standard input until its end. Return the exit status.
+    """Run the jobs from standard input until its end. Return the exit status.
 
-    `run` takes the job and the contacts of a chunk, and returns the number of chunks when all are
+    `run` takes the job and the contacts of a chunk. It returns the number of chunks when all are
     committed.
     """
     _say({"ready": True})

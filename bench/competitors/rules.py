@@ -1,12 +1,12 @@
 """The rules of opt-in and opt-out, for the competitors that decide in Python.
 
-Competitors share no code with Sluice. The words are those of docs/transitions.md.
+Competitors share no code with Sluice. The terms are those of docs/transitions.md.
 """
 
 from typing import NamedTuple
 
 SHARED_ADDRESS_LIMIT = 10
-"""An address that more contacts have is a role address."""
+"""An address that more contacts hold is a role address."""
 
 MARKETABLE = frozenset({"single_opt_in", "double_opt_in", "confirmed", "unengaged_marketable"})
 OPTED_OUT = frozenset({"admin", "manual", "list_unsubscribe", "feedback", "spam"})
@@ -24,13 +24,13 @@ REFUSALS = {
     "feedback": "complained",
     "spam": "complained",
 }
-"""Why an opt-in leaves an address that is not marketable."""
+"""The reason why an opt-in leaves an address non-marketable."""
 
 STATUSES = ("non_marketable", *sorted(MARKETABLE), *REFUSALS)
 
 
 class Decision(NamedTuple):
-    """What becomes of one address; `to_status` is set exactly when `outcome` is applied."""
+    """The decision on one address; `to_status` is set exactly if `outcome` is applied."""
 
     outcome: str
     to_status: str | None = None
@@ -38,7 +38,7 @@ class Decision(NamedTuple):
 
 
 SAME_ADDRESS = Decision("unchanged", reason="same_address_in_job")
-"""The job has changed the address already."""
+"""The job has already changed the address."""
 
 
 def opt_in(status: str, *, sibling_opted_out: bool) -> Decision:
@@ -53,7 +53,7 @@ def opt_in(status: str, *, sibling_opted_out: bool) -> Decision:
 
 
 def opt_out(status: str, propagated_from: int | None) -> Decision:
-    """Opt out by a user of the account, unless the address is opted out in its own right."""
+    """Opt out for a user of the account, unless the address is opted out in its own right."""
     if in_own_right(status, propagated_from):
         return Decision("unchanged", reason="already_opted_out")
     return Decision("applied", to_status="admin")
@@ -65,10 +65,10 @@ def in_own_right(status: str, propagated_from: int | None) -> bool:
 
 
 def is_role(holders: int) -> bool:
-    """Return whether many contacts have the address: its opt-out is not that of each of them."""
+    """Return whether so many contacts hold the address that it is a role address."""
     return holders > SHARED_ADDRESS_LIMIT
 
 
 def changed_by(job_id: int, status_job_id: int | None, propagated_from: int | None) -> bool:
-    """Return whether this job has changed the address by itself, in this chunk or another."""
+    """Return whether this job changed the address directly, in this chunk or another."""
     return status_job_id == job_id and propagated_from is None

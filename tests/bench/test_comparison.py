@@ -1,4 +1,4 @@
-"""The comparison of `make bench` runs to its end, and does not compare different work."""
+"""The comparison of `make bench` runs to its end, and rejects different work."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ TINY = Sizes.quick(300)._replace(
 
 @pytest.fixture
 async def environment(servers: ServerUrls, tmp_path: Path) -> AsyncIterator[Environment]:
-    """Make the environment of a tiny session that prints nothing."""
+    """Return the environment of a tiny session that prints nothing."""
     templates = Templates(servers, lambda _text: None)
     yield Environment(templates, tmp_path, TINY, Samples(), lambda _text: None)
     await templates.close()
@@ -42,7 +42,9 @@ async def environment(servers: ServerUrls, tmp_path: Path) -> AsyncIterator[Envi
 async def test_the_plan_has_a_figure_for_each_goal(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One tiny round of one statement and Sluice measures all that does not need others."""
+    """A tiny round of one statement and Sluice measures everything that needs no
+    other contender.
+    """
     monkeypatch.setattr(single_opt_outs, "MAX_SECONDS", 1.0)
     monkeypatch.setattr(single_opt_outs, "CONNECTIONS", 4)
     await plan_of(ONLY, large=False)(environment)
@@ -60,7 +62,7 @@ async def test_the_plan_has_a_figure_for_each_goal(
 
 
 async def test_the_longest_lock_is_seen(environment: Environment) -> None:
-    """A lock of an address that was held for a time was held for no less, and little more."""
+    """The longest lock is measured as at least as long as it was held, and little longer."""
     async with (
         environment.copy("tiny") as copy,
         watch_locks(copy) as locks,
@@ -75,7 +77,7 @@ async def test_the_longest_lock_is_seen(environment: Environment) -> None:
 
 
 def careless() -> Contender:
-    """Return a contender that calls one opt-out that of the recipient, after the jobs."""
+    """Return a contender that marks one opt-out as the recipient's own after the jobs."""
 
     @asynccontextmanager
     async def start(copy: Copy, folder: Path):
@@ -92,7 +94,9 @@ def careless() -> Contender:
 
 
 async def test_other_work_is_not_compared(environment: Environment) -> None:
-    """One address that is not as with the first contender ends it, and both are named."""
+    """One address that differs from the first contender's run ends the comparison, which names
+    both.
+    """
     both = (ONE_STATEMENT, careless())
     with pytest.raises(EffectsDiffer, match=r"one SQL statement and the careless one") as caught:
         await run_rounds(environment, "middle", both, ("opt_in", "opt_out"), rounds=1)
@@ -100,7 +104,7 @@ async def test_other_work_is_not_compared(environment: Environment) -> None:
 
 
 async def test_what_is_made_is_dropped(environment: Environment, servers: ServerUrls) -> None:
-    """No database is left over, also where a run is interrupted."""
+    """No database is left behind, even if a run is interrupted."""
 
     async def databases() -> set[str]:
         connection = await asyncpg.connect(servers.database_url)
@@ -125,7 +129,7 @@ async def test_what_is_made_is_dropped(environment: Environment, servers: Server
 
 @pytest.mark.parametrize("contacts", [1, 99, 300, 1_001, 20_501])
 async def test_mixed_lists_keep_the_invariants(pool: asyncpg.Pool, contacts: int) -> None:
-    """Whatever the size, a list is one that the service could have made."""
+    """A list of any size is in a state that the service could have produced."""
     account_id = await create_account(pool, "mixed")
     await lists.fill(pool, account_id, contacts, mixed=True)
     await pool.execute("analyze")
@@ -148,11 +152,11 @@ async def test_mixed_lists_keep_the_invariants(pool: asyncpg.Pool, contacts: int
     ],
 )
 def test_a_quick_look_keeps_nothing(arguments: list[str], *, complete: bool) -> None:
-    """Only everything, with all rounds, goes into the results and the documents."""
+    """Only a complete run with all rounds updates the results and the documents."""
     assert program.is_complete(program.parse(arguments)) is complete
 
 
 def test_rounds_begin_with_another_contender_each() -> None:
-    """So that none always comes first, or after the same other."""
+    """No contender always comes first or after the same other one."""
     orders = [rotated([1, 2, 3], number) for number in range(4)]
     assert orders == [[1, 2, 3], [2, 3, 1], [3, 1, 2], [1, 2, 3]]

@@ -1,4 +1,4 @@
-"""The competitors of the benchmark do the work that Sluice does, whatever the lists.
+"""The benchmark's competitors do the same work as Sluice on any list.
 
 They have an environment of their own, which only the benchmark needs.
 """
@@ -25,7 +25,9 @@ LIMIT = 10
 """The most contacts that may hold an address before it is a role address."""
 
 crowds = st.tuples(st.sampled_from([0, 0, 8, 10, 11, 14]), st.sampled_from([1, 2]))
-"""How many contacts hold the first address, in this field, and one of their own in the next."""
+"""The number of contacts that hold the first address in this field, and an address of their own in
+the next field.
+"""
 
 
 def world_with(held: list[dict[int, str]], crowd: tuple[int, int]) -> list[dict[int, str]]:
@@ -42,9 +44,9 @@ present = st.lists(any_status, min_size=len(ADDRESSES), max_size=len(ADDRESSES))
 jobs = st.lists(st.tuples(st.sampled_from(["opt_in", "opt_out"]), fields), min_size=1, max_size=3)
 
 DRIFTED = [("non_marketable", False), ("manual", False), *[("non_marketable", False)] * 5]
-# An address on two contacts, on one of them beside an opted-out one.
+# An address of two contacts, one of which has an opted-out sibling.
 SHARED = [{1: ADDRESSES[0]}, {2: ADDRESSES[3]}, {}, {1: ADDRESSES[0], 2: ADDRESSES[1]}]
-# The fourth contact is reached although nothing of it is selected.
+# The opt-out is propagated to the fourth contact, which has no selected address.
 BEYOND = [{1: ADDRESSES[0]}, {2: ADDRESSES[3]}, {}, {2: ADDRESSES[0], 3: ADDRESSES[4]}]
 CROWDED = world_with([{2: ADDRESSES[0], 3: ADDRESSES[2]}], (11, 1))
 BOTH = [("opt_in", [1, 2]), ("opt_out", [1])]
@@ -56,7 +58,9 @@ _numbers = count(1)
 async def test_competitors_do_as_the_model_says(
     name: str, pool: asyncpg.Pool, settings: Settings, tmp_path: Path
 ):
-    """Statuses, counts by reason, and ledgers are the model's, with several chunks at once."""
+    """Statuses, counts by reason and histories equal the model's, with several
+    concurrent chunks.
+    """
     async with running_competitor(name, 2, settings, tmp_path) as (ask, _):
 
         async def check(contacts, statuses, todo) -> None:
@@ -113,8 +117,8 @@ async def _counts(pool: asyncpg.Pool, job_id: int) -> Counter:
 
 
 async def _check_ledger(pool: asyncpg.Pool, job_id: int, before, after) -> None:
-    """Applied rows lead unbroken from what each address was to what it is, and the address says
-    from what it last changed, and by which job.
+    """Check that applied results form an unbroken chain from each old status to the new one. The
+    address must name its last change and that change's job.
     """
     rows = await pool.fetch(
         "select a.match_key, r.from_status, r.to_status, r.source_address_id, a.status,"

@@ -1,4 +1,4 @@
-"""Celery as its own documentation advises for long tasks that must not be lost, and sessions."""
+"""Celery as its documentation recommends for long tasks that must not be lost, and sessions."""
 
 from celery import Celery
 from sqlalchemy import create_engine, make_url
@@ -6,7 +6,7 @@ from sqlalchemy.orm import sessionmaker
 
 from bench.competitors.environment import DATABASE_URL, NAMESPACE, REDIS_URL
 
-# Celery has a scheme of its own for a socket in the file system.
+# Celery has a URL scheme of its own for a socket in the file system.
 _URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
 _KEYS = {"global_keyprefix": f"{NAMESPACE}:"}
 
@@ -20,9 +20,9 @@ app.conf.update(
     task_default_queue=NAMESPACE,
     task_serializer="json",
     accept_content=["json"],
-    # A task is done again when its worker was killed, and is no longer than a few seconds.
+    # A task is repeated if its worker was killed, and takes a few seconds at most.
     task_acks_late=True,
     worker_prefetch_multiplier=1,
-    # The driver waits for the results; they say nothing but that the chunk is committed.
+    # The driver waits for the results, which only say that the chunk is committed.
     result_expires=3600,
 )

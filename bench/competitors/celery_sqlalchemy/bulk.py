@@ -1,7 +1,7 @@
-"""A chunk as SQLAlchemy's documentation says for many rows: columns in, rules, bulk statements out.
+"""A chunk as SQLAlchemy recommends for many rows: read columns, decide, write by bulk statements.
 
-A transaction reads the links and addresses of all its contacts by one joined select, which locks
-the addresses; decides in Python; and writes by a bulk UPDATE by primary key and a bulk INSERT.
+A transaction reads and locks the links and addresses of all its contacts with one joined select. It
+decides in Python, and writes with a bulk UPDATE by primary key and a bulk INSERT.
 """
 
 from collections.abc import Collection, Iterable
@@ -68,7 +68,7 @@ def _lock_addresses(
 def _with_opted_out_sibling(
     session: Session, job: Job, links: list[LinkTuple], addresses: dict[int, AddressState]
 ) -> set[int]:
-    """Return the addresses with an opted-out sibling. Only shared ones may have it elsewhere."""
+    """Return the addresses with an opted-out sibling. Only shared ones may have one elsewhere."""
     shared = [
         id_
         for id_, known in addresses.items()
@@ -169,6 +169,6 @@ def _write(session: Session, job: Job, chunk_no: int, decided: Decisions) -> Non
                 }
                 for row in decided.rows
             ],
-            # Without it rows are sorted into a statement for each set of columns that are null.
+            # Without it, rows are split into a statement for each set of columns that are null.
             execution_options={"render_nulls": True},
         )

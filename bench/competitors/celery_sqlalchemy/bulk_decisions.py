@@ -21,11 +21,11 @@ LinkTuple: TypeAlias = tuple[int, int, int]
 """Contact id, field, address id."""
 
 Propagation: TypeAlias = tuple[int, int, int, int]
-"""A source's address id; then the contact, field and address that its opt-out is propagated to."""
+"""The source's address id, and the contact, field and address that its opt-out is propagated to."""
 
 
 class AddressState(NamedTuple):
-    """An address as it was when it was locked."""
+    """An address as it was when locked."""
 
     status: str
     propagated_from: int | None
@@ -34,7 +34,7 @@ class AddressState(NamedTuple):
 
 
 class Change(NamedTuple):
-    """The last change of an address; `source_id` where an opt-out was propagated to it."""
+    """The last change of an address; `source_id` is set if an opt-out was propagated to it."""
 
     from_status: str
     to_status: str
@@ -42,7 +42,7 @@ class Change(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of `results`; the names are those of its columns."""
+    """A row of `results` with the names of its columns."""
 
     contact_id: int
     field: int
@@ -57,7 +57,7 @@ class Row(NamedTuple):
 
 @dataclass
 class Decisions:
-    """What is to be written. The time is taken when all rows are locked."""
+    """The rows to write. Their time is taken when all rows are locked."""
 
     rows: list[Row] = field(default_factory=list)
     changes: dict[int, Change] = field(default_factory=dict)
@@ -140,7 +140,7 @@ def _decide_each(
     addresses: dict[int, AddressState],
     decide: Callable[[int], Decision],
 ) -> Decisions:
-    """Return a row for each selected address. One that occurs again is changed once."""
+    """Return a row for each selected address. A repeated address is changed once."""
     decided = Decisions()
     decisions: dict[int, Decision] = {}
     for contact_id, field_no, address_id in links:

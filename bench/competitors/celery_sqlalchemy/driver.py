@@ -1,4 +1,4 @@
-"""Hands jobs to Celery's workers: `python -m bench.competitors.celery_sqlalchemy.driver FORM`."""
+"""Sends jobs to Celery's workers: `python -m bench.competitors.celery_sqlalchemy.driver FORM`."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ from bench.competitors.jobs import STALLED_SECONDS, Job, JobFailed, serve
 
 
 def main() -> int:
-    """Serve the harness with the form that the command line names."""
+    """Serve the harness with the form named on the command line."""
     task = FORMS[sys.argv[1] if len(sys.argv) > 1 else "bulk"]
     _wait_for_workers()
     return serve(lambda job, chunk_size: _run(task, job, chunk_size))
@@ -31,7 +31,7 @@ def _wait_for_workers() -> None:
 
 
 def _processes() -> int:
-    """Return how many processes the answering workers have."""
+    """Return the number of processes of the workers that answer."""
     stats = app.control.inspect(timeout=0.5).stats() or {}
     return sum(len(worker["pool"]["processes"]) for worker in stats.values())
 

@@ -1,4 +1,4 @@
-"""The plain form: mapped objects, one contact after the other, and a commit for each."""
+"""The plain form: mapped objects, one contact after another, with a commit for each."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ _TRIES = 20
 
 
 def work(session: Session, job: Job, chunk_no: int, contact_ids: list[int]) -> None:
-    """Do the chunk, and commit each contact of it."""
+    """Do the chunk, with a commit for each contact."""
     for contact_id in contact_ids:
         _until_done(session, job, chunk_no, contact_id)
 
@@ -87,7 +87,7 @@ def _decide(job: Job, address: Address) -> Decision:
 
 
 def _has_opted_out_sibling(address: Address) -> bool:
-    """Return whether a contact of the address has one whose opt-out is propagated to it."""
+    """Return whether a contact of the address has a sibling whose opt-out is propagated to it."""
     return any(
         in_own_right(other.address.status, other.address.propagated_from)
         and not is_role(other.address.contact_count)
@@ -97,14 +97,14 @@ def _has_opted_out_sibling(address: Address) -> bool:
 
 
 def _propagate(session: Session, job: Job, chunk_no: int, source: Link) -> None:
-    """Opt out the siblings of the address, which by now is opted out in its own right."""
+    """Opt out the siblings of the address, which is already opted out in its own right."""
     shared = source.address.contact_count > 1 and not is_role(source.address.contact_count)
     contacts = [link.contact for link in source.address.links] if shared else [source.contact]
     for link in _others(contacts):
         address = link.address
         if address.status in OPTED_OUT:
             continue
-        # It may be on another contact, and so not locked yet.
+        # It may be on another contact, and then it is not locked yet.
         session.refresh(address, with_for_update={"key_share": True})
         if address.status not in OPTED_OUT:
             result = _result(job, chunk_no, link, Decision("applied", "admin"))

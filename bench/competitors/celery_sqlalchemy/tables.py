@@ -21,7 +21,7 @@ class Base(DeclarativeBase):
 
 
 class Contact(Base):
-    """A person, with up to three addresses."""
+    """One person, with up to three addresses."""
 
     __tablename__ = "contacts"
     account_id: Mapped[int] = mapped_column(primary_key=True)
@@ -45,7 +45,7 @@ class Address(Base):
 
 
 class Link(Base):
-    """That a contact holds an address in a field."""
+    """A contact's address in a field."""
 
     __tablename__ = "contact_emails"
     __table_args__ = (
@@ -63,7 +63,7 @@ class Link(Base):
 
 
 class Result(Base):
-    """What became of one address of one contact; the columns of the unique index are the key."""
+    """The outcome for one address of one contact; the columns of the unique index are the key."""
 
     __tablename__ = "results"
     account_id: Mapped[int] = mapped_column(primary_key=True)

@@ -1,4 +1,4 @@
-"""The two forms of a chunk as Celery tasks, and what a worker process does before its first."""
+"""The two forms of a chunk as Celery tasks, and what a worker process does first."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from bench.competitors.jobs import Job
 
 @worker_process_init.connect
 def _connect(**_: Any) -> None:
-    """Open a connection of the child's own, which it does not share with the parent."""
+    """Open a connection for the child process, which must not share the parent's."""
     engine.dispose(close=False)
     with engine.connect() as connection:
         connection.execute(text("select 1"))
 
 
-# A deadlock is an OperationalError: the chunk was rolled back, and is done again without delay.
+# A deadlock is an OperationalError: the chunk was rolled back and is repeated immediately.
 @app.task(autoretry_for=(OperationalError,), default_retry_delay=0, max_retries=20)
 def bulk_chunk(job: dict[str, Any], chunk_no: int, contact_ids: list[int]) -> None:
     """Do a chunk in one transaction."""

@@ -1,1 +1,1 @@
-"""procrastinate, whose queue is in Postgres too, with chunks as hand-written SQL."""
+"""procrastinate, whose queue is also in Postgres, with chunks as hand-written SQL."""

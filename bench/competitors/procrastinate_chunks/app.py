@@ -12,8 +12,10 @@ from bench.competitors.procrastinate_chunks import chunk
 
 QUEUE = NAMESPACE
 CONCURRENCY = 2
-"""How many chunks one worker process has under way, so that Postgres has one to work on while
-another is fetched or noted. With two cores, one, two and three did the same within the noise."""
+"""The number of chunks that one worker process handles concurrently, so that Postgres is busy while
+a job is fetched or recorded. With two cores, one, two and three made no difference beyond the
+noise.
+"""
 
 app = App(connector=PsycopgConnector(conninfo=DATABASE_URL))
 pool = AsyncConnectionPool(
@@ -23,16 +25,16 @@ pool = AsyncConnectionPool(
     open=False,
     kwargs={"autocommit": True},
 )
-"""The connections that the chunks' transactions are on, opened by the worker."""
+"""The connections of the chunks' transactions, opened by the worker."""
 
 
 @app.task(queue=QUEUE, retry=RetryStrategy(max_attempts=20, retry_exceptions={DeadlockDetected}))
 async def work_chunk(job: dict[str, Any], chunk_no: int, contact_ids: list[int]) -> None:
-    """Do a chunk. After a deadlock it was rolled back, and is done again."""
+    """Do a chunk. After a deadlock it was rolled back and is repeated."""
     async with pool.connection() as connection:
         await chunk.work(connection, Job(**job), chunk_no, contact_ids)
 
 
 @app.task(queue=QUEUE)
 async def answer() -> None:
-    """Do nothing. That it is done shows that a worker answers."""
+    """Do nothing. Its completion shows that a worker answers."""

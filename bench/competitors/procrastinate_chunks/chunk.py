@@ -1,4 +1,4 @@
-"""A chunk in one transaction of a few statements that each do all of it."""
+"""A chunk in one transaction of a few statements, each for the whole chunk."""
 
 from pathlib import Path
 from typing import LiteralString, cast
@@ -22,7 +22,7 @@ _STATEMENTS = {
 async def work(
     connection: AsyncConnection, job: Job, chunk_no: int, contact_ids: list[int]
 ) -> None:
-    """Do the chunk; each statement sees what the one before it has locked or written."""
+    """Do the chunk; each statement sees what earlier ones have locked or written."""
     arguments = {
         "account_id": job.account_id,
         "job_id": job.job_id,

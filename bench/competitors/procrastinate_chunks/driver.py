@@ -1,4 +1,4 @@
-"""Hands jobs to procrastinate: `python -m bench.competitors.procrastinate_chunks.driver`."""
+"""Sends jobs to procrastinate: `python -m bench.competitors.procrastinate_chunks.driver`."""
 
 import asyncio
 import sys
@@ -15,7 +15,7 @@ from bench.competitors.procrastinate_chunks.app import QUEUE, answer, app, work_
 
 _LOOK_AGAIN_SECONDS = 0.03
 _CHUNKS_AT_ONCE = 100
-"""How many are deferred by one statement."""
+"""The number of jobs that one statement defers."""
 
 _WORKERS = "select count(*) as workers from procrastinate_workers"
 _PROGRESS = """
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 async def _prepare(opened: AsyncExitStack) -> None:
-    """Make the queue's tables, and wait for the workers."""
+    """Create the queue's tables, and wait for the workers."""
     await opened.enter_async_context(app.open_async())
     if not await app.check_connection_async():
         await app.schema_manager.apply_schema_async()
@@ -63,7 +63,7 @@ async def _run(job: Job, chunk_size: int) -> int:
 
 
 async def _send(job: Job, chunk_size: int) -> list[int]:
-    """Defer the chunks, many by one statement, while contacts are read. Return the jobs' ids."""
+    """Defer the chunks, many per statement, while contacts are read. Return the jobs' ids."""
     deferred: list[int] = []
     waiting: list[dict[str, Any]] = []
     chunk_no = 0
@@ -89,7 +89,7 @@ async def _chunks(job: Job, chunk_size: int) -> AsyncIterator[list[int]]:
 
 
 async def _until_done(ids: list[int]) -> None:
-    """Wait until all have succeeded. Raise JobFailed when one failed, or when none ends."""
+    """Wait until all have succeeded. Raise JobFailed if one failed, or if none ends."""
     before, changed_at = len(ids) + 1, time.monotonic()
     while before:
         unfinished, failed = await _progress(ids)

@@ -8,10 +8,10 @@ _LOOK_AGAIN_SECONDS = 0.2
 
 
 async def main() -> None:
-    """Work on the queue until a signal ends it; the driver makes the queue's tables."""
+    """Process the queue until a signal arrives; the driver creates the queue's tables."""
     async with app.open_async(), pool:
         await _until_prepared()
-        # Notifications tell of new jobs. The short interval is for those that are tried again.
+        # Notifications announce new jobs. The short interval is for retried ones.
         await app.run_worker_async(
             queues=[QUEUE], concurrency=CONCURRENCY, fetch_job_polling_interval=1.0
         )
