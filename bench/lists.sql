@@ -1,7 +1,7 @@
 -- Contact lists, as an import of two addresses each leaves them, and settings of the server.
 
 -- name: next_ids$
--- An id above all contacts and addresses.
+-- An id above those of all contacts and addresses.
 select 1 + greatest((select max(id) from contacts), (select max(id) from email_addresses), 0);
 
 -- name: make_contacts!
@@ -10,7 +10,7 @@ insert into contacts (account_id, id)
 select :account_id, :first::bigint + n from generate_series(0, :contacts::int - 1) n;
 
 -- name: make_addresses!
--- Two addresses for each contact, without evidence of permission, next to each other.
+-- Two addresses for each contact, with consecutive ids, without evidence of permission.
 insert into email_addresses (account_id, id, address, match_key, status, status_job_id, contact_count)
 select :account_id, :first::bigint + n, address, address, 'non_marketable', 0, 1
 from generate_series(0, 2 * :contacts::int - 1) n,
@@ -23,10 +23,10 @@ select :account_id, :first::bigint + n, f, :first::bigint + 2 * n + f - 1
 from generate_series(0, :contacts::int - 1) n, generate_series(1, 2) f;
 
 -- name: make_mixed_addresses!
--- Two addresses for each contact, as in a list that has been mailed for years; the n-th contact's
--- class decides. One in a hundred shares email2 with the next one, one in a hundred with one half a list
--- away, one in two hundred shares email1 with the next one, and email2 of one in 20,000 is a role
--- address, held by up to 20 others. An opt-out has spread to 30 of 1000 addresses.
+-- Two addresses for each contact, as in a list that has been mailed for years; the n-th contact's class
+-- decides. One in a hundred shares email2 with the next one, one in a hundred with one half a list
+-- away, and one in two hundred shares email1 with the next one. The email2 of one in 20,000 is a role
+-- address, held by up to 20 others. An opt-out was propagated to 30 of 1000 addresses.
 insert into email_addresses (account_id, id, address, match_key, status, previous_status,
                              propagated_from, contact_count)
 select :account_id, :first::bigint + 2 * n + f - 1, made.address, made.address,
@@ -42,7 +42,7 @@ select :account_id, :first::bigint + 2 * n + f - 1, made.address, made.address,
 from generate_series(0, :contacts::int - 1) n, generate_series(1, 2) f,
      lateral (select 100 * (:contacts::int / 200) as half) list,
      lateral (
-         -- Those who share an address are in class 0, so that the sharing is all that is special.
+         -- Contacts that share an address are in class 0, so that only the sharing is special.
          select case when n % 100 in (49, 98, 99) or n % 200 in (120, 121) or n % 1000 in (500, 0) then 0
                      else (n * 7919::bigint) % 1000 end as class
      ) drawn,
@@ -66,8 +66,8 @@ where not (f = 2 and (n % 100 = 99 or n % 1000 = 500 or (n % 100 = 49 and half <
   and not (f = 1 and n % 200 = 121);
 
 -- name: make_mixed_links!
--- The contacts' email1 and email2, where some have that of the contact before, of one half a list
--- before, or a role address.
+-- The contacts' email1 and email2. Some are those of the previous contact, of one half a list before,
+-- or a role address.
 insert into contact_emails (account_id, contact_id, field, address_id)
 select :account_id, :first::bigint + n, f,
        :first::bigint + case when f = 2 and n % 100 = 99 then 2 * (n - 1) + 1
@@ -80,7 +80,7 @@ from generate_series(0, :contacts::int - 1) n, generate_series(1, 2) f,
      lateral (select 100 * (:contacts::int / 200) as half) list;
 
 -- name: move_sequences
--- Let what is made later get ids above these.
+-- Move the sequences beyond these ids.
 select setval(pg_get_serial_sequence('contacts', 'id'), :last::bigint),
        setval(pg_get_serial_sequence('email_addresses', 'id'), :last::bigint);
 
@@ -93,7 +93,7 @@ where e.account_id = :account_id and e.field = 1
 order by e.contact_id;
 
 -- name: server_settings
--- The settings that bear on the figures.
+-- The settings that affect the figures.
 select name, current_setting(name) as value from pg_settings
 where name in ('server_version', 'shared_buffers', 'fsync', 'synchronous_commit', 'full_page_writes',
                'max_wal_size', 'checkpoint_timeout', 'wal_compression', 'random_page_cost', 'jit')

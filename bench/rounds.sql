@@ -1,7 +1,7 @@
 -- The state and the effects of runs, and the locks that they hold.
 
 -- name: results_by_kind
--- The job's direct results, counted by what became of the address and why.
+-- The job's direct results, counted by outcome and reason.
 select outcome::text, reason, count(*) as rows
 from results
 where job_id = :job_id
@@ -16,7 +16,7 @@ where account_id = :account_id
 group by status;
 
 -- name: sizes^
--- How much was ever written to the log, and how large the tables that grow have become.
+-- The bytes ever written to the log, and the present sizes of the growing tables.
 select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint as wal,
        pg_table_size('results') as results_table,
        pg_indexes_size('results') as results_indexes,
@@ -28,7 +28,7 @@ select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint as wal,
 select state::text from jobs where id = :job_id;
 
 -- name: still_marketable$
--- How many of the contacts have a marketable address.
+-- The number of these contacts with a marketable address.
 select count(distinct e.contact_id)
 from contact_emails e
 join email_addresses a on a.account_id = e.account_id and a.id = e.address_id
@@ -36,9 +36,9 @@ where e.account_id = :account_id and e.contact_id = any(:contact_ids::bigint[])
   and a.status in ('single_opt_in', 'double_opt_in', 'confirmed', 'unengaged_marketable');
 
 -- name: create_lock_watch#
--- A procedure that notes every few milliseconds which transactions have locked or changed addresses. A
--- transaction keeps this lock of the table to its end, at least as long as those of rows. The procedure
--- ends when it gets the advisory lock of its name.
+-- A procedure that records every few milliseconds which transactions have locked or changed addresses.
+-- A transaction keeps this table lock to its end, at least as long as its row locks. The procedure ends
+-- when it gets the advisory lock of its name.
 create temporary table looks (look bigint, looked_at timestamptz, holder text);
 create procedure pg_temp.watch_locks() language plpgsql as $$
 declare
@@ -67,8 +67,8 @@ end
 $$;
 
 -- name: longest_lock_ms$
--- The longest time that a transaction can have held its lock: from the look before the first that saw it
--- to the look after the last that did.
+-- The longest time that a transaction can have held its lock: from the last check before it was seen to
+-- the first check after it.
 with held as (
     select holder, min(look) as first, max(look) as last from looks where holder is not null group by holder
 )
@@ -95,7 +95,7 @@ from contact_emails
 where account_id = :account_id and address_id = :address_id;
 
 -- name: result_rows
--- The rows and columns of a job's results as the stream over HTTP has them.
+-- The rows and columns of a job's results as the HTTP stream contains them.
 select r.contact_id, 'email' || r.field as field, a.address, r.outcome, r.reason, r.from_status,
        r.to_status, r.cause, s.address as source_address, r.decided_at, null as error
 from results r

@@ -1,4 +1,4 @@
--- What the chaos run asks the database while it runs, and afterwards.
+-- The statements of the chaos run, during the run and afterwards.
 
 -- name: contact_addresses
 -- The addresses of each contact of an account, by contact and field.
@@ -7,18 +7,18 @@ where account_id = (select id from accounts where name = :account)
 order by contact_id, field;
 
 -- name: unfinished
--- The bulk jobs that have not ended, with their accounts; the faults' own and the recipients' not.
+-- The bulk jobs that have not ended, with their accounts, without those of faults and recipients.
 select j.id, a.name as account from jobs j
 join accounts a on a.id = j.account_id
 where j.state in ('planning', 'running', 'paused') and j.requested_by = :requested_by
 order by j.id;
 
 -- name: paused_or_planned_jobs
--- The jobs that are paused, or wait for somebody to confirm them.
+-- The jobs that are paused or wait for confirmation.
 select id, state::text from jobs where state in ('paused', 'planned') order by id;
 
 -- name: active_jobs
--- The jobs that should move, and how far each is.
+-- The jobs that should advance, with the progress of each.
 select j.id, j.state::text, count(c.*) filter (where c.state = 'done') as done
 from jobs j
 left join job_chunks c on c.job_id = j.id
@@ -27,7 +27,7 @@ group by j.account_id, j.id
 order by j.id;
 
 -- name: job_progress
--- How far some jobs are, and whether a worker could take a chunk of each.
+-- The progress of these jobs, and whether a worker could claim a chunk of each.
 select j.id, j.state::text,
        (select count(*) from job_chunks c where c.job_id = j.id and c.state = 'done') as done,
        exists (
@@ -39,7 +39,7 @@ from jobs j
 where j.id = any(:jobs::bigint[]);
 
 -- name: stalled_jobs
--- What is known of jobs that do not move.
+-- The details of jobs that do not advance.
 select j.id, j.action, j.state::text,
        (select count(*) from job_chunks c where c.job_id = j.id and c.state = 'pending') as pending,
        (select string_agg(format('lane %s %s for %s s, %s requeues, %s lost', l.lane, l.state,
@@ -55,13 +55,13 @@ order by j.id;
 select state::text from jobs where id = :job_id;
 
 -- name: address_of$
--- An address as it was given.
+-- An address as given.
 select address from email_addresses where id = :address_id;
 
 -- name: find_ineffective_opt_outs
--- The addresses for which an opt-out does not hold: its own, where that is not opted out, and those
--- of the same people that are marketable. Whether it is a role's address, whose opt-out reaches no
--- other, is settled at the end of an import that repeats it.
+-- The addresses whose opt-out is not in force: this one if it is not opted out, and its marketable
+-- siblings. The opt-out of a role address does not reach siblings. They are not checked while an
+-- import that repeats the address is running, because its end decides whether it is a role address.
 select x.id, x.status::text
 from email_addresses y
 cross join lateral (
@@ -88,20 +88,20 @@ where y.account_id = (select id from accounts where name = :account)
       end;
 
 -- name: result_rows$
--- How many rows of results a job has.
+-- The number of a job's results.
 select count(*) from results where job_id = :job_id;
 
 -- name: terminate_connections$
--- End the connections of all others in this database.
+-- Terminate all other connections of this database.
 select count(pg_terminate_backend(pid)) from pg_stat_activity
 where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()
   and application_name <> :spared;
 
 -- name: make_refusals#
--- Let a table name addresses whose rows cannot be written.
+-- Create a table of the addresses whose rows cannot be written.
 create table refused_addresses (address_id bigint primary key);
 create function refuse_in_chaos_run() returns trigger language plpgsql
--- The role of processes may not look into the table of the chaos run.
+-- The processes' role has no access to this table.
 security definer set search_path = public as $$
 begin
     if exists (select from refused_addresses where address_id = new.id) then
@@ -121,8 +121,8 @@ insert into refused_addresses select unnest(:addresses::bigint[]) on conflict do
 delete from refused_addresses where address_id = any(:addresses::bigint[]);
 
 -- name: job_ends
--- Every job there is: its key, or those of the events that were stored together as one job, how it
--- stands, and its counts.
+-- Every job with its keys, its state and its counts. Events that were stored together as one job have
+-- several keys.
 select j.id, j.account_id, a.name as account, j.state::text,
        coalesce(
            (select array_agg(idempotency_key) from merged_events m
@@ -135,7 +135,7 @@ join accounts a on a.id = j.account_id
 order by j.id;
 
 -- name: missing_opt_outs
--- Acknowledged opt-outs whose address is not opted out in its own right, or has no result of it.
+-- Acknowledged opt-outs whose address is not opted out in its own right, or has no result.
 select o.job_id, o.address_id, a.status::text,
        exists (
            select from results r
@@ -156,8 +156,8 @@ where a.id is null
        );
 
 -- name: missing_opt_outs_by_address
--- Opt-outs that were acknowledged by their addresses, of which the address is not opted out in its
--- own right, or was not reached by the job; and changes after the answer that made it marketable.
+-- Opt-outs acknowledged by address whose address is not opted out in its own right or has no result of
+-- the job, and later changes that made it marketable.
 select o.key, y.id as address_id, y.status::text, reached.by_job, reopened.job_id as reopened_by
 from unnest(:accounts::text[], :keys::text[], :match_keys::text[], :moments::timestamptz[])
     as o (account, key, match_key, answered_at)
@@ -165,7 +165,7 @@ join accounts a on a.name = o.account
 left join lateral (
     select id from jobs where account_id = a.id and idempotency_key = o.key
     union all
-    -- Stored as one job with others, whose own key is another.
+    -- Stored as one job with others, under another key.
     select job_id from merged_events where account_id = a.id and idempotency_key = o.key
 ) j on true
 left join email_addresses y on y.account_id = a.id and y.match_key = o.match_key
@@ -196,7 +196,7 @@ join jobs j on j.id = n.job_id
 where j.finished_at is not null and n.delivered_at is null and n.abandoned_at is null;
 
 -- name: leaked_ids
--- The ids of jobs and contacts that were disclosed to another account than their own.
+-- The ids of jobs and contacts that were disclosed to another account.
 select t.account, t.id, 'job' as what
 from unnest(:job_accounts::text[], :jobs::bigint[]) as t (account, id)
 join accounts a on a.name = t.account
@@ -208,7 +208,7 @@ join accounts a on a.name = t.account
 where not exists (select from contacts c where c.id = t.id and c.account_id = a.id);
 
 -- name: internal_errors
--- The items that ended as internal errors though no fault was meant for them.
+-- The items that ended as internal errors without a fault that causes them.
 select r.job_id, r.item_id, r.field, j.action from results r
 join jobs j on j.id = r.job_id
 where r.outcome = 'rejected' and r.reason = 'internal_error'
@@ -221,27 +221,27 @@ select id, action, left(regexp_replace(error, '\S+@\S+', '...', 'g'), 200) as er
 from jobs where state = 'failed' order by id;
 
 -- name: tokens$
--- How often lanes were taken or left so far.
+-- How often lanes have been claimed or released so far.
 select coalesce(sum(token), 0)::bigint from job_lanes;
 
 -- name: active_job_states
--- The jobs that workers are at, or are to be at.
+-- The jobs that have or need workers.
 select id, state::text from jobs where state in ('planning', 'running') order by id;
 
 -- name: unended_jobs
--- The jobs that have not ended, and what is left of each.
+-- The jobs that have not ended, with the remaining work of each.
 select j.id, j.action, j.state::text,
        (select count(*) from job_chunks c where c.job_id = j.id and c.state = 'pending') as pending
 from jobs j where j.state not in ('completed', 'cancelled', 'failed') order by j.id;
 
 -- name: work_done^
--- How many jobs there were, and how many (contact, field) pairs they decided.
+-- The number of jobs, and of the (contact, field) pairs that they decided.
 select count(*) as jobs, coalesce(sum(applied + unchanged + rejected), 0)::bigint as addresses,
        coalesce(sum(applied), 0)::bigint as applied, coalesce(sum(propagated), 0)::bigint as propagated
 from jobs;
 
 -- name: database_facts$
--- What Postgres knows after the chaos run, as JSON, to compare with the logs.
+-- The contents of Postgres after the chaos run, as JSON, to compare with the logs.
 select json_build_object(
     'jobs', (select json_agg(t) from (
         select j.id as job, j.account_id as account, j.action, j.state::text as state,

@@ -1,5 +1,5 @@
--- What a database administrator would type to import a file of contacts, with a result for each address:
--- COPY into a table of its own, then one statement for each table, all in one transaction.
+-- What a database administrator would type to import a file of contacts, with a result for each
+-- address: COPY into a table of its own, then one statement for each table, all in one transaction.
 set local work_mem = '256MB';
 create temporary table staging (given text, family text, company text, email text, email2 text)
 on commit drop;

@@ -1,7 +1,7 @@
 -- The whole opt-in of an account's contacts as one statement: $1 account, $2 job, $3 fields.
 --
--- All parts see the addresses as they were before it. An address that stands in several of the rows
--- is changed once, and the first of them says so.
+-- All parts see the addresses as they were before the statement. An address in several rows is changed
+-- once, by the first of them.
 with rules (status, outcome, reason) as (
     values ('non_marketable'::email_status, 'applied'::result_outcome, null::text),
            ('single_opt_in', 'unchanged', 'already_marketable'),

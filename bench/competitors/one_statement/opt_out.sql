@@ -1,9 +1,9 @@
--- The whole opt-out of an account's contacts, and its spread to the people's other addresses, as one
--- statement: $1 account, $2 job, $3 fields.
+-- The whole opt-out of an account's contacts, with its propagation to the siblings, as one statement:
+-- $1 account, $2 job, $3 fields.
 --
--- All that is selected is opted out in its own right when the statement ends, and so all of it
--- spreads: a role address to the other addresses of the contacts through which it was selected, and
--- any other to those of every contact that holds it.
+-- All selected addresses are opted out in their own right when the statement ends, so each is
+-- propagated: a role address to the siblings on the contacts through which it was selected, any other
+-- address to all its siblings.
 with decided as materialized (
     select e.contact_id, e.field, e.address_id, a.status, a.contact_count,
            case when a.status in ('admin', 'manual', 'list_unsubscribe', 'feedback', 'spam')

@@ -1,5 +1,5 @@
--- Lock what the chunk may change, in the order that all chunks use: what its contacts hold, and what
--- stands beside their shared addresses on other contacts.
+-- Lock what the chunk may change, in the order that all chunks use: its contacts' addresses, and the
+-- siblings of shared ones on other contacts.
 with mine as materialized (
     select address_id, field
     from contact_emails

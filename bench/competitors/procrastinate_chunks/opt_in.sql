@@ -1,4 +1,4 @@
--- The opt-in of a chunk whose addresses are locked: decide, change, say what became of each.
+-- The opt-in of a chunk whose addresses are locked: decide, change, insert results.
 with rules (status, outcome, reason) as (
     values ('non_marketable'::email_status, 'applied'::result_outcome, null::text),
            ('single_opt_in', 'unchanged', 'already_marketable'),
@@ -24,7 +24,7 @@ with rules (status, outcome, reason) as (
     join email_addresses a on a.account_id = e.account_id and a.id = e.address_id
     where e.account_id = %(account_id)s and e.contact_id = any(%(contact_ids)s::bigint[])
 ), beside as materialized (
-    -- On the chunk's own contacts, which are all that most addresses stand on.
+    -- On the chunk's own contacts, which are the only ones of most addresses.
     select x.address_id
     from links y
     join links x on x.contact_id = y.contact_id and x.address_id <> y.address_id
@@ -32,7 +32,7 @@ with rules (status, outcome, reason) as (
       and y.propagated_from is null
       and y.contact_count <= %(shared_address_limit)s
     union
-    -- On any other contact that holds a shared one.
+    -- On any other contact that holds a shared address.
     select x.address_id
     from links x
     join contact_emails h on h.account_id = %(account_id)s and h.address_id = x.address_id

@@ -1,6 +1,6 @@
--- The spread of a chunk's opt-out. What was selected is opted out in its own right by now, so all of
--- it spreads: on the chunk's contacts, and, where it is shared but no role address, on all others that
--- hold it.
+-- The propagation of a chunk's opt-out. The selected addresses are opted out in their own right by now,
+-- so each is propagated: on the chunk's contacts, and, if it is shared but not a role address, on all
+-- its other contacts.
 with mine as materialized (
     select contact_id, field, address_id
     from contact_emails
