@@ -39,8 +39,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def is_complete(options: argparse.Namespace) -> bool:
     """Return whether everything is measured, with enough rounds for the figures to be kept."""
-    everyone = set(options.only) == set(CONTENDERS)
-    return options.contacts is None and everyone and options.sizes.rounds >= Sizes().rounds
+    all_contenders = set(options.only) == set(CONTENDERS)
+    return options.contacts is None and all_contenders and options.sizes.rounds >= Sizes().rounds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -79,7 +79,10 @@ def write_contacts(path: Path, contacts: int) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write("First Name,Last Name,Company,Email,Email Address 2\r\n")
         for n in range(contacts):
-            given, family = draw.choice(_NAMES), draw.choice(_NAMES)
-            name, scatter = f"{given}.{family}.{n}".lower(), f"{draw.randrange(16**4):04x}"
+            given_name, family_name = draw.choice(_NAMES), draw.choice(_NAMES)
+            name, scatter = (
+                f"{given_name}.{family_name}.{n}".lower(),
+                f"{draw.randrange(16**4):04x}",
+            )
             addresses = f"{scatter}.{name}@example.com,{name}.{scatter}@work.example"
-            file.write(f"{given},{family},Company {n % 1000},{addresses}\r\n")
+            file.write(f"{given_name},{family_name},Company {n % 1000},{addresses}\r\n")

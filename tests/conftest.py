@@ -54,8 +54,8 @@ _FOLDER = pytest.StashKey[Path]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose one folder of servers for all processes; the first one starts the servers."""
-    if told := getattr(config, "workerinput", None):
-        config.stash[_FOLDER] = Path(told["folder"])
+    if worker_input := getattr(config, "workerinput", None):
+        config.stash[_FOLDER] = Path(worker_input["folder"])
         return
     stack = ExitStack()
     config.add_cleanup(stack.close)
@@ -100,9 +100,9 @@ def _only_declared_log_lines() -> None:
 @pytest.fixture(scope="session")
 def servers(pytestconfig: pytest.Config) -> Iterator[ServerUrls]:
     """Yield a Postgres and a Redis-compatible server for the whole run, shared by all processes."""
-    given = ServerUrls(os.environ.get("DATABASE_URL", ""), os.environ.get("REDIS_URL", ""))
-    if all(given):
-        yield given
+    external = ServerUrls(os.environ.get("DATABASE_URL", ""), os.environ.get("REDIS_URL", ""))
+    if all(external):
+        yield external
         return
     with ExitStack() as stack:
         try:
@@ -227,12 +227,12 @@ def settings(
 
 def settings_for(redis_url: str, database_url: str) -> Settings:
     """Return settings for the database, with a new namespace in Redis."""
-    given = {
+    changes = {
         "database_url": database_url,
         "redis_url": redis_url,
         "queue_namespace": f"test-{uuid4().hex[:12]}",
     }
-    return _SETTINGS.model_copy(update=given)
+    return _SETTINGS.model_copy(update=changes)
 
 
 def _database(url: str, name: str) -> str:

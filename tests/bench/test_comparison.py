@@ -61,7 +61,7 @@ async def test_the_plan_has_a_figure_for_each_goal(
     assert len(samples["longest of both jobs, ms: row lock/sluice_2"]) == TINY.passes
 
 
-async def test_the_longest_lock_is_seen(environment: Environment) -> None:
+async def test_the_longest_lock_is_measured(environment: Environment) -> None:
     """The longest lock is measured as at least as long as it was held, and little longer."""
     async with (
         environment.copy("tiny") as copy,
@@ -93,7 +93,7 @@ def careless() -> Contender:
     return Contender("careless", "the careless one", start)
 
 
-async def test_other_work_is_not_compared(environment: Environment) -> None:
+async def test_different_work_is_rejected(environment: Environment) -> None:
     """One address that differs from the first contender's run ends the comparison, which names
     both.
     """
@@ -103,7 +103,7 @@ async def test_other_work_is_not_compared(environment: Environment) -> None:
     assert "addresses manual" in str(caught.value)
 
 
-async def test_what_is_made_is_dropped(environment: Environment, servers: ServerUrls) -> None:
+async def test_databases_are_dropped(environment: Environment, servers: ServerUrls) -> None:
     """No database is left behind, even if a run is interrupted."""
 
     async def databases() -> set[str]:
@@ -156,7 +156,7 @@ def test_a_quick_look_keeps_nothing(arguments: list[str], *, complete: bool) -> 
     assert program.is_complete(program.parse(arguments)) is complete
 
 
-def test_rounds_begin_with_another_contender_each() -> None:
+def test_each_round_begins_with_another_contender() -> None:
     """No contender always comes first or after the same other one."""
     orders = [rotated([1, 2, 3], number) for number in range(4)]
     assert orders == [[1, 2, 3], [2, 3, 1], [3, 1, 2], [1, 2, 3]]

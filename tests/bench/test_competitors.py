@@ -30,7 +30,7 @@ the next field.
 """
 
 
-def world_with(held: list[dict[int, str]], crowd: tuple[int, int]) -> list[dict[int, str]]:
+def contacts_with_crowd(held: list[dict[int, str]], crowd: tuple[int, int]) -> list[dict[int, str]]:
     """Return the contacts, and those of the crowd."""
     count, number = crowd
     return [
@@ -39,7 +39,7 @@ def world_with(held: list[dict[int, str]], crowd: tuple[int, int]) -> list[dict[
     ]
 
 
-link_lists = st.builds(world_with, st.lists(links, min_size=1, max_size=9), crowds)
+link_lists = st.builds(contacts_with_crowd, st.lists(links, min_size=1, max_size=9), crowds)
 present = st.lists(any_status, min_size=len(ADDRESSES), max_size=len(ADDRESSES))
 jobs = st.lists(st.tuples(st.sampled_from(["opt_in", "opt_out"]), fields), min_size=1, max_size=3)
 
@@ -48,7 +48,7 @@ DRIFTED = [("non_marketable", False), ("manual", False), *[("non_marketable", Fa
 SHARED = [{1: ADDRESSES[0]}, {2: ADDRESSES[3]}, {}, {1: ADDRESSES[0], 2: ADDRESSES[1]}]
 # The opt-out is propagated to the fourth contact, which has no selected address.
 BEYOND = [{1: ADDRESSES[0]}, {2: ADDRESSES[3]}, {}, {2: ADDRESSES[0], 3: ADDRESSES[4]}]
-CROWDED = world_with([{2: ADDRESSES[0], 3: ADDRESSES[2]}], (11, 1))
+CROWDED = contacts_with_crowd([{2: ADDRESSES[0], 3: ADDRESSES[2]}], (11, 1))
 BOTH = [("opt_in", [1, 2]), ("opt_out", [1])]
 
 _numbers = count(1)

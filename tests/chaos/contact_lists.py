@@ -44,33 +44,33 @@ class ContactList(NamedTuple):
         return io.BytesIO(text.getvalue().encode())
 
     def _rows(self, draw: Random) -> Iterator[tuple[str, ...]]:
-        for person in range(self.first, self.first + self.contacts):
-            addresses = _addresses(self, draw, person)
-            yield ("Given", f"Family {person // 4}", "", *addresses, draw.choice(TAGS))
+        for number in range(self.first, self.first + self.contacts):
+            addresses = _addresses(self, draw, number)
+            yield ("Given", f"Family {number // 4}", "", *addresses, draw.choice(TAGS))
 
 
-def address_of(person: int) -> str:
+def address_of(number: int) -> str:
     """Return a contact's own address, the same in every list."""
-    return f"person{person}@example.com"
+    return f"person{number}@example.com"
 
 
-def _addresses(of: ContactList, draw: Random, person: int) -> tuple[str, str, str]:
-    first = address_of(person)
+def _addresses(of: ContactList, draw: Random, number: int) -> tuple[str, str, str]:
+    first = address_of(number)
     if draw.random() < 0.1:
         first = first.upper()
-    second = f"person{person}.{of.list_no}@work.example.net" if draw.random() < 0.5 else ""
-    return (first, second, _shared(person))
+    second = f"person{number}.{of.list_no}@work.example.net" if draw.random() < 0.5 else ""
+    return (first, second, _shared(number))
 
 
-def _shared(person: int) -> str:
+def _shared(number: int) -> str:
     """Return the address of a family, an office or a desk (held by exactly the
     limit), or nothing.
     """
-    office, place = divmod(person, _OFFICE)
+    office, place = divmod(number, _OFFICE)
     if office % 3 == 0 and place % 2:
         return f"info{office}@office.example.org"
     if office % 3 == 1 and place in range(1, LIMIT + 1):
         return f"desk{office}@office.example.org"
     if office % 3 == 2 and place % 4:
-        return f"family{person // 4}@example.org"
+        return f"family{number // 4}@example.org"
     return ""

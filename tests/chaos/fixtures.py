@@ -33,7 +33,7 @@ class SampleContacts(NamedTuple):
         """Return the ids of consecutive contacts, starting at a random one."""
         size = min(size, len(self.contacts))
         first = int(draw * (len(self.contacts) - size + 1))
-        return tuple(person.contact_id for person in self.contacts[first : first + size])
+        return tuple(contact.contact_id for contact in self.contacts[first : first + size])
 
 
 async def read_sample_contacts(observer: Observer, account: str) -> SampleContacts:

@@ -61,9 +61,9 @@ class PythonClient:
         """Submit a job and return its id."""
         request = self._request(wanted)
         answer = await self._acknowledged(lambda: submit(self._pool, self._settings, request))
-        told = wanted.completion_url is not None
+        expects_webhook = wanted.completion_url is not None
         return self._keep(
-            answer.job_id, wanted.account, request.idempotency_key, expects_webhook=told
+            answer.job_id, wanted.account, request.idempotency_key, expects_webhook=expects_webhook
         )
 
     async def import_list(self, contacts: ContactList, *, permission: bool, tag: str | None) -> int:
@@ -86,14 +86,14 @@ class PythonClient:
         return self._keep(answer.job_id, contacts.account, key)
 
     async def opt_out(
-        self, account: str, person: SampleContact, field: int, kind: str
+        self, account: str, contact: SampleContact, field: int, kind: str
     ) -> OptOutReceipt:
         """Opt one address out for its recipient, and return the result."""
         request = self._request(
             BulkRequest(
                 account=account,
                 action="opt_out",
-                selection=Selection(contacts=(person.contact_id,)),
+                selection=Selection(contacts=(contact.contact_id,)),
                 fields=(FIELD_NAMES[field],),
                 params={"kind": kind},
                 requested_by=RECIPIENT,
@@ -104,7 +104,7 @@ class PythonClient:
         )
         self._keep(answer.job_id, account, request.idempotency_key)
         self.records.opt_outs.append(
-            AcknowledgedOptOut(answer.job_id, person.contact_id, field, person.addresses[field])
+            AcknowledgedOptOut(answer.job_id, contact.contact_id, field, contact.addresses[field])
         )
         return answer
 

@@ -59,7 +59,7 @@ class _ChaosRun(NamedTuple):
     context: FaultContext
     records: Records
     recoveries: RecoveryWatcher
-    people: dict[str, SampleContacts]
+    contacts: dict[str, SampleContacts]
     web: dict[str, AccountClients]
     receiver: Receiver
     receiver_replies: FlakyReceiver
@@ -85,24 +85,33 @@ async def run_chaos(plan: Plan, servers: ChaosServers, folder: Path, show: Show)
         async with (
             await open_pool(
                 servers.database_url, size=_CONNECTIONS, application=APPLICATION
-            ) as seeing,
-            await open_pool(servers.database_url, size=_CONNECTIONS, application="chaos") as asking,
+            ) as observer_pool,
+            await open_pool(
+                servers.database_url, size=_CONNECTIONS, application="chaos"
+            ) as producer_pool,
             run_receiver(receiver_replies) as receiver,
             _fleet(settings, folder) as fleet,
         ):
-            observer, records = Observer(seeing), Records()
-            producers = PythonClient(asking, settings, records)
-            people = await prepare(plan, observer, producers, fleet, show)
+            observer, records = Observer(observer_pool), Records()
+            producers = PythonClient(producer_pool, settings, records)
+            contacts = await prepare(plan, observer, producers, fleet, show)
             context = FaultContext(
                 servers, proxy, fleet, observer, producers,
-                iter_groups(people[work.ACCOUNT]), folder / "tokens", _NAMESPACE,
+                iter_groups(contacts[work.ACCOUNT]), folder / "tokens", _NAMESPACE,
             )  # fmt: skip
             recoveries = RecoveryWatcher(
-                observer, producers, people[CANARIES], WebRecoveryWatcher(fleet.web_url)
+                observer, producers, contacts[CANARIES], WebRecoveryWatcher(fleet.web_url)
             )
             async with open_account_clients(fleet.web_url, settings, observer, records) as web:
                 run = _ChaosRun(
-                    settings, context, records, recoveries, people, web, receiver, receiver_replies
+                    settings,
+                    context,
+                    records,
+                    recoveries,
+                    contacts,
+                    web,
+                    receiver,
+                    receiver_replies,
                 )
                 done = await _inject_faults(plan, run, show)
                 records.violations += await _finish_jobs(run, show)
@@ -131,7 +140,7 @@ async def _inject_faults(plan: Plan, run: _ChaosRun, show: Show) -> list[tuple[F
         run.context.producers,
         run.web,
         run.context.observer,
-        people=run.people,
+        contacts=run.people,
         completion_url=run.receiver.url,
     )
     async with asyncio.TaskGroup() as group:
@@ -190,7 +199,7 @@ async def _finish_jobs(run: _ChaosRun, show: Show) -> list[Violation]:
     """Wait until every job has ended, then end the fleet; return the violations."""
     producers, observer = run.context.producers, run.context.observer
     run.receiver_replies.is_reliable = True
-    rest_violations = await _check_idle(run, show)
+    violations = await _check_idle(run, show)
     for row in await observer.rows("paused_or_planned_jobs"):
         if row["state"] == "paused":
             await producers.resume(row["id"])
@@ -205,7 +214,7 @@ async def _finish_jobs(run: _ChaosRun, show: Show) -> list[Violation]:
     # A check finds the jobs that have not ended by then.
     await wait_for_async(ended, FINISH_JOBS_SECONDS)
     show("ending the workers", 0, 0)
-    return [*rest_violations, *await run.context.fleet.stop()]
+    return [*violations, *await run.context.fleet.stop()]
 
 
 async def _check_idle(run: _ChaosRun, show: Show) -> list[Violation]:

@@ -56,7 +56,7 @@ async def prepare(
     return {account: await read_sample_contacts(observer, account) for account in sizes}
 
 
-def iter_groups(people: SampleContacts) -> Iterator[list[SampleContact]]:
+def iter_groups(account: SampleContacts) -> Iterator[list[SampleContact]]:
     """Yield the contacts in groups, one for each fault that needs its own."""
-    for first in range(0, len(people.contacts), work.GROUP):
-        yield people.contacts[first : first + work.GROUP]
+    for first in range(0, len(account.contacts), work.GROUP):
+        yield account.contacts[first : first + work.GROUP]

@@ -50,14 +50,14 @@ class TrafficRunner:
         web: Mapping[str, AccountClients],
         observer: Observer,
         *,
-        people: Mapping[str, SampleContacts],
+        contacts: Mapping[str, SampleContacts],
         completion_url: str,
     ) -> None:
         self._plan = plan
         self._producers = producers
         self._web = web
         self._observer = observer
-        self._people = people
+        self._contacts = contacts
         self._completion_url = completion_url
         self._controls = Controls(observer, producers.records)
         self._room = asyncio.Semaphore(_MAX_CONCURRENT_REQUESTS)
@@ -150,7 +150,7 @@ class TrafficRunner:
 
     def _selection(self, planned: PlannedJob) -> Selection:
         if planned.selected_by == "contacts" or planned.entry_point == "file":
-            contacts = self._people[planned.account].pick_many(planned.draw, planned.size)
+            contacts = self._contacts[planned.account].pick_many(planned.draw, planned.size)
             return Selection(contacts=contacts)
         if planned.selected_by == "tag":
             return Selection(tag=TAGS[int(planned.draw * len(TAGS))])
@@ -160,20 +160,20 @@ class TrafficRunner:
 
     async def _import(self, planned: PlannedImport) -> None:
         # The list ranges from existing contacts to some new ones.
-        known = len(self._people[planned.account].contacts)
+        known = len(self._contacts[planned.account].contacts)
         first = int(planned.draw * known)
         number = int(planned.at * 1000) + 1
         contacts = ContactList(planned.account, number, first, planned.contacts)
         await self._producers.import_list(contacts, permission=planned.permission, tag="chaos")
 
     async def _opt_out(self, planned: PlannedOptOut) -> None:
-        people = self._people[planned.account]
-        person = people.pick(planned.draw)
-        fields = sorted(person.addresses)
+        contacts = self._contacts[planned.account]
+        contact = contacts.pick(planned.draw)
+        fields = sorted(contact.addresses)
         field = fields[int(planned.draw * 1e6) % len(fields)]
-        address = person.addresses[field]
+        address = contact.addresses[field]
         if planned.entry_point == PYTHON:
-            done = await self._producers.opt_out(planned.account, person, field, planned.kind)
+            done = await self._producers.opt_out(planned.account, contact, field, planned.kind)
             if done.applied:
                 self._producers.records.violations += await find_ineffective_opt_outs(
                     self._observer, planned.account, address_id=address, key=f"job {done.job_id}"
@@ -181,7 +181,7 @@ class TrafficRunner:
             return
         if planned.new:
             recipient = Recipient(
-                people.new_address(planned.draw), None, planned.kind, planned.again
+                contacts.new_address(planned.draw), None, planned.kind, planned.again
             )
         else:
             text = await self._observer.value("address_of", address_id=address)

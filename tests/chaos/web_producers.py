@@ -118,8 +118,8 @@ class WebProducers:
         return job_id
 
     def _keep(self, answer: Answer, job_id: int, key: str, bulk_request: BulkRequest) -> None:
-        told = bulk_request.completion_url is not None
-        self._records.jobs.append(AcknowledgedJob(job_id, self._account, key, told))
+        expects_webhook = bulk_request.completion_url is not None
+        self._records.jobs.append(AcknowledgedJob(job_id, self._account, key, expects_webhook))
         if answer.lost:
             self._records.resubmitted += 1
             self._records.answered_twice += answer.status == HTTPStatus.OK

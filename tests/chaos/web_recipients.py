@@ -107,13 +107,13 @@ class WebRecipients:
             answer = await self._without.ask(
                 "tell an event", "POST", path, secret=secret, json=[bad, event]
             )
-            _, taken = answer.body["events"]
-            return dict(taken)
+            _, receipt = answer.body["events"]
+            return dict(receipt)
 
         known = read_event(event)
         assert isinstance(known, OptOutEvent)
-        told = event_to_opt_out(self._hook, known)
-        await self._keep(recipient, told.key, await send())
+        opt_out = event_to_opt_out(self._hook, known)
+        await self._keep(recipient, opt_out.key, await send())
         if recipient.again:
             self._expect_known(await send())
 
@@ -141,10 +141,10 @@ class WebRecipients:
             )
             return dict(answer.body)
 
-        taken = await send()
+        receipt = await send()
         post = read_post(Field(name, text) for name, text in form.items())
-        told = form_to_opt_out(self._hook, post)
-        await self._keep(recipient, told.key, taken)
+        opt_out = form_to_opt_out(self._hook, post)
+        await self._keep(recipient, opt_out.key, receipt)
         if recipient.again:
             self._expect_known(await send())
 
@@ -172,7 +172,7 @@ class WebRecipients:
                 recipient, f"one-click {recipient.address_id} {kind} {day}", {"applied": applied}
             )
 
-    async def _keep(self, recipient: Recipient, key: str | None, taken: dict[str, Any]) -> None:
+    async def _keep(self, recipient: Recipient, key: str | None, receipt: dict[str, Any]) -> None:
         """Record the acknowledgement, and check that the opt-out is in force."""
         assert key is not None
         match_key = normalize_address(recipient.address).match_key
@@ -180,15 +180,15 @@ class WebRecipients:
         self._records.opt_outs_by_address.append(
             OptOutByAddress(account, key, match_key, datetime.now(UTC))
         )
-        self._records.jobs.append(AcknowledgedJob(taken.get("job"), account, key))
-        if not taken["applied"]:
+        self._records.jobs.append(AcknowledgedJob(receipt.get("job"), account, key))
+        if not receipt["applied"]:
             return
         self._records.violations += await find_ineffective_opt_outs(
             self._observer, account, match_key=match_key, key=key
         )
 
-    def _expect_known(self, taken: dict[str, Any]) -> None:
-        if taken["created"]:
+    def _expect_known(self, receipt: dict[str, Any]) -> None:
+        if receipt["created"]:
             self._report_violation(REPLAYED, f"an event of hook {self._hook.id}")
 
     def _event_id(self) -> str:

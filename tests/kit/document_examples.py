@@ -58,8 +58,8 @@ def parse_blocks(page: Path) -> list[Block]:
 
 def select_examples(blocks: list[Block]) -> Iterator[Example]:
     """Yield the blocks to run, each with its expected output."""
-    nothing = Block("", "", apart=True)
-    for block, following in pairwise([*blocks, nothing]):
+    end = Block("", "", apart=True)
+    for block, following in pairwise([*blocks, end]):
         if block.language in _RUN:
             is_its = following.language in _SHOWN and not following.apart
             yield Example(block, following if is_its else None)
@@ -80,7 +80,7 @@ def run(
     script = f"\nprintf '{_BETWEEN}'\n".join(_in_shell(each.block) for each in examples)
     for on_the_page, meant in here.items():
         script = script.replace(on_the_page, meant)
-    done = subprocess.run(
+    completed = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         stdin=subprocess.DEVNULL,
         cwd=folder,
@@ -90,9 +90,9 @@ def run(
         timeout=PAGE_SECONDS,
         check=False,
     )
-    written = done.stdout.split(_BETWEEN)
+    written = completed.stdout.split(_BETWEEN)
     failed = examples[len(written) - 1].block.text
-    assert done.returncode == 0, f"{failed}\n{written[-1]}\n{done.stderr}"
+    assert completed.returncode == 0, f"{failed}\n{written[-1]}\n{completed.stderr}"
     return written
 
 
@@ -119,39 +119,39 @@ def check(example: Example, output: str) -> None:
     """Check that the output agrees with the page."""
     if example.shown is None:
         return
-    told = f"{example.block.text}\nanswers:\n{output}"
+    message = f"{example.block.text}\nanswers:\n{output}"
     if example.shown.language == "json":
         where = find_difference(json.loads(example.shown.text), json.loads(output))
-        assert where is None, f"{where} is not as the page shows it.\n{told}"
+        assert where is None, f"{where} is not as the page shows it.\n{message}"
         return
     lines = iter(output.splitlines())
     for line in example.shown.text.splitlines():
         pattern = ".*".join(re.escape(part) for part in line.split(_ANY))
-        assert any(re.fullmatch(pattern, given.rstrip()) for given in lines), f"{line}\n{told}"
+        assert any(re.fullmatch(pattern, given.rstrip()) for given in lines), f"{line}\n{message}"
 
 
-def find_difference(shown: Any, given: Any, where: str = "it") -> str | None:
+def find_difference(shown: Any, actual: Any, where: str = "it") -> str | None:
     """Return the path of the first difference between the page's JSON and the output, or None.
 
     An object may have additional members; a list may have more items after a last `...`.
     """
-    if given is _Absent:
+    if actual is _Absent:
         return where
     if shown == _ANY:
         return None
-    if isinstance(shown, dict) and isinstance(given, dict):
-        parts = ((name, shown[name], given.get(name, _Absent)) for name in shown)
+    if isinstance(shown, dict) and isinstance(actual, dict):
+        parts = ((name, shown[name], actual.get(name, _Absent)) for name in shown)
         found = (find_difference(one, other, f"{where}.{name}") for name, one, other in parts)
         return next(filter(None, found), None)
-    if isinstance(shown, list) and isinstance(given, list):
+    if isinstance(shown, list) and isinstance(actual, list):
         if shown and shown[-1] == _ANY:
-            shown, given = shown[:-1], given[: len(shown) - 1]
-        if len(shown) != len(given):
+            shown, actual = shown[:-1], actual[: len(shown) - 1]
+        if len(shown) != len(actual):
             return f"the length of {where}"
-        pairs = enumerate(zip(shown, given, strict=True))
+        pairs = enumerate(zip(shown, actual, strict=True))
         found = (find_difference(*pair, f"{where}[{n}]") for n, pair in pairs)
         return next(filter(None, found), None)
-    return None if shown == given and type(shown) is type(given) else where
+    return None if shown == actual and type(shown) is type(actual) else where
 
 
 class _Absent:

@@ -158,9 +158,9 @@ def propagation() -> str:
     """Return how an opt-out in its own right is propagated, in each action that does so."""
     rows: dict[tuple[str, ...], list[str]] = {}
     for action in all_actions().values():
-        for words, given in variants_of(action):
+        for words, params in variants_of(action):
             for source in OWN_RIGHT:
-                spread = action.propagation(source, params_of(action, given))
+                spread = action.propagation(source, params_of(action, params))
                 if spread is None:
                     continue
                 key = (
@@ -238,15 +238,17 @@ def reasons() -> str:
 def decisions(action: BulkAction) -> Iterator[Decision]:
     """Return every decision that the action can make."""
     situations = [
-        AddressState(status, spread, beside)
-        for status, spread, beside in product(Status, (False, True), (False, True))
-        if not spread or status.propagated_rank is not None
+        AddressState(status, is_propagated, sibling_opted_out)
+        for status, is_propagated, sibling_opted_out in product(
+            Status, (False, True), (False, True)
+        )
+        if not is_propagated or status.propagated_rank is not None
     ]
     if action.creates_contacts or action.accepts_addresses:
         situations.append(AddressState(None))
-    for _, given in variants_of(action):
+    for _, params in variants_of(action):
         for known in situations:
-            yield action.decide(known, params_of(action, given))
+            yield action.decide(known, params_of(action, params))
 
 
 def import_rejections() -> str:
@@ -266,7 +268,7 @@ def import_rejections() -> str:
 
 def tables() -> dict[str, Callable[[], str]]:
     """Return every table of the page, by its name."""
-    made: dict[str, Callable[[], str]] = {
+    found: dict[str, Callable[[], str]] = {
         "statuses": statuses,
         "propagation": propagation,
         "evidence": evidence,
@@ -276,10 +278,10 @@ def tables() -> dict[str, Callable[[], str]]:
         "import-rejections": import_rejections,
     }
     for name, action in all_actions().items():
-        made[f"transitions-{name}"] = partial(transitions, name)
+        found[f"transitions-{name}"] = partial(transitions, name)
         if len(variants_of(action)) > 1:
-            made[f"variants-{name}"] = partial(variants, name)
-    return made
+            found[f"variants-{name}"] = partial(variants, name)
+    return found
 
 
 def places(page: str) -> list[str]:
@@ -289,8 +291,8 @@ def places(page: str) -> list[str]:
 
 def filled(page: str) -> str:
     """Return the page with every table filled in. Raises KeyError for an unknown name."""
-    made = tables()
-    return _PLACE.sub(lambda place: f"{place[1]}\n{made[place[2]]()}\n{place[3]}", page)
+    found = tables()
+    return _PLACE.sub(lambda place: f"{place[1]}\n{found[place[2]]()}\n{place[3]}", page)
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ async def fill(
             "update email_addresses set propagated_from = $2 where account_id = $3 and id = $1",
             [
                 (ids[address], next(x for x in ids.values() if x != ids[address]), account_id)
-                for address, (_, came_by_spreading) in statuses.items()
-                if came_by_spreading
+                for address, (_, is_propagated) in statuses.items()
+                if is_propagated
             ],
         )
         await connection.executemany(

@@ -75,9 +75,11 @@ def find_postgres(folders: Iterable[Path]) -> dict[int, Path]:
     for folder in folders:
         if not (folder / "initdb").exists():
             continue
-        told = re.search(r"PostgreSQL\) (\d+)", _output_of([str(folder / "postgres"), "--version"]))
-        if told and int(told[1]) in POSTGRES_VERSIONS:
-            found.setdefault(int(told[1]), folder)
+        version = re.search(
+            r"PostgreSQL\) (\d+)", _output_of([str(folder / "postgres"), "--version"])
+        )
+        if version and int(version[1]) in POSTGRES_VERSIONS:
+            found.setdefault(int(version[1]), folder)
     return found
 
 
@@ -132,9 +134,9 @@ def table(
     return lines
 
 
-def _line(name: str, result: Result, beside: str, place: Path) -> str:
+def _line(name: str, result: Result, counterpart: str, folder: Path) -> str:
     verdict = "passed" if result.passed else "FAILED"
-    return f"{name:12}  {verdict}  {result.summary} (with {beside}; {place})"
+    return f"{name:12}  {verdict}  {result.summary} (with {counterpart}; {folder})"
 
 
 @contextmanager

@@ -125,7 +125,7 @@ class Model:
 
         counts = self._each_of({row: links for row, (_, links) in rows.items()}, [1, 2, 3], arrive)
         contacts = {matches.get(row, row) for row in rows}
-        spreading = {
+        opt_outs = {
             (held, contact)
             for contact in contacts
             for held in self.contacts[contact].values()
@@ -133,7 +133,7 @@ class Model:
         }
         # The opt-out of the highest rank is propagated first.
         for to_status in ("manual", "admin"):
-            for held, contact in spreading:
+            for held, contact in opt_outs:
                 if (self.statuses[held][0] == "admin") == (to_status == "admin"):
                     self._spread(held, contact, to_status)
         return counts, matches
@@ -243,9 +243,9 @@ class Model:
 
     def _is_role(self, address: str) -> bool:
         holders = [id_ for id_, links in self.contacts.items() if address in links.values()]
-        people = max(len(set(holders) - self.repeats), min(len(holders), 2))
-        return people > self.limit
+        persons = max(len(set(holders) - self.repeats), min(len(holders), 2))
+        return persons > self.limit
 
     def _rank(self, address: str) -> int:
-        status, came_by_spreading = self.statuses[address]
-        return (SPREAD_RANK if came_by_spreading else RANK)[status]
+        status, is_propagated = self.statuses[address]
+        return (SPREAD_RANK if is_propagated else RANK)[status]

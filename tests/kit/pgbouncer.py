@@ -92,6 +92,8 @@ def _config(database_url: str, folder: Path, settings: dict[str, str]) -> str:
     server = {"host": host, "port": str(parts.port or 5432), "user": unquote(parts.username or "")}
     if parts.password:
         server["password"] = unquote(parts.password)
-    told = " ".join(f"{name}='{value}'" for name, value in server.items())
+    connection = " ".join(f"{name}='{value}'" for name, value in server.items())
     lines = [f"{name} = {value}\n" for name, value in settings.items()]
-    return f"[databases]\n* = {told}\n[pgbouncer]\nunix_socket_dir = {folder}\n{''.join(lines)}"
+    return (
+        f"[databases]\n* = {connection}\n[pgbouncer]\nunix_socket_dir = {folder}\n{''.join(lines)}"
+    )

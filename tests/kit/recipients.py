@@ -50,7 +50,7 @@ async def read_everything(pool: asyncpg.Pool) -> tuple[int, list[dict[str, tuple
 
 def problem_detail(answer: httpx.Response, status: int, slug: str) -> str:
     """Return the detail of a response, which must be this problem."""
-    told = (answer.status_code, answer.headers["content-type"], answer.json().get("type"))
-    assert told == (status, "application/problem+json", f"urn:sluice:problem:{slug}"), answer.text
+    actual = (answer.status_code, answer.headers["content-type"], answer.json().get("type"))
+    assert actual == (status, "application/problem+json", f"urn:sluice:problem:{slug}"), answer.text
     detail: str = answer.json()["detail"]
     return detail

@@ -155,9 +155,9 @@ async def make_sample_account(pool: asyncpg.Pool, settings: Settings, account: s
     await pool.execute(REFUSED_BY_POSTGRES)
     driver = AccountDriver(pool, settings, account)
     old = await _fill_old_contacts(pool, account_id)
-    people = await _import_people(driver)
-    await _change_statuses(driver, people, old)
-    await _interrupt_opt_outs(driver, people, old)
+    contacts = await _import_people(driver)
+    await _change_statuses(driver, contacts, old)
+    await _interrupt_opt_outs(driver, contacts, old)
     await _import_into_known_addresses(driver)
     await _interrupt_imports(driver)
     return account_id
@@ -206,14 +206,14 @@ async def _import_people(driver: AccountDriver) -> list[int]:
     return await driver.contacts_of(arrived)
 
 
-async def _change_statuses(driver: AccountDriver, people: list[int], old: int) -> None:
+async def _change_statuses(driver: AccountDriver, contacts: list[int], old: int) -> None:
     """Run opt-outs and opt-ins that overlap, and an immediate opt-out."""
-    ann, _, _, _, *staff = people
-    eve, fay = people[-2:]
+    ann, _, _, _, *staff = contacts
+    eve, fay = contacts[-2:]
     await driver.run("opt_out", [ann], [1], kind="manual")
     await driver.run("opt_out", staff[:2], [2])
-    await driver.run("opt_in", [*people, old, 999_999_999], [1, 2, 3])
-    await driver.run("opt_in", [*people], [1])
+    await driver.run("opt_in", [*contacts, old, 999_999_999], [1, 2, 3])
+    await driver.run("opt_in", [*contacts], [1])
     await driver.run("opt_out", [fay, eve], [1])
     await driver.run("opt_out", [fay, ann], [1, 2], kind="spam")
     await driver.run("opt_out", [ann, fay, 999_999_999], [1, 3], kind="manual")
@@ -221,16 +221,16 @@ async def _change_statuses(driver: AccountDriver, people: list[int], old: int) -
     await driver.opt_out_immediately([staff[2], 999_999_999], "email1")
 
 
-async def _interrupt_opt_outs(driver: AccountDriver, people: list[int], old: int) -> None:
+async def _interrupt_opt_outs(driver: AccountDriver, contacts: list[int], old: int) -> None:
     """Pause and resume a job, and cancel others, one before its plan; run an empty one."""
-    _, bob, cid, poison, *staff = people
-    eve = people[-2]
+    _, bob, cid, poison, *staff = contacts
+    eve = contacts[-2]
     resumed = await driver.submit("opt_out", [bob, cid, poison, eve, staff[4], old], [1])
     await driver.work(resumed, chunks=1)
     await driver.pause(resumed)
     await driver.resume(resumed)
     await driver.work(resumed)
-    cancelled = await driver.submit("opt_out", [*people], [2], kind="list_unsubscribe")
+    cancelled = await driver.submit("opt_out", [*contacts], [2], kind="list_unsubscribe")
     await driver.work(cancelled, chunks=2)
     await driver.cancel(cancelled)
     never_begun = await driver.submit("opt_in", [eve], [1])

@@ -203,5 +203,5 @@ def _allow(allowed: Path, addresses: list[str]) -> None:
 
 
 def _free_port(address: str) -> int:
-    with socket.create_server((address, 0)) as trial:
-        return trial.getsockname()[1]
+    with socket.create_server((address, 0)) as probe:
+        return probe.getsockname()[1]

@@ -96,10 +96,10 @@ async def wait_until_lanes_idle(pool: asyncpg.Pool, *, for_seconds: float = 1.0)
 
     async def rest() -> bool:
         nonlocal last
-        hops = await pool.fetchval("select coalesce(sum(token), 0)::bigint from job_lanes")
+        tokens = await pool.fetchval("select coalesce(sum(token), 0)::bigint from job_lanes")
         now = time.monotonic()
-        if last is None or last[0] != hops:
-            last = (hops, now)
+        if last is None or last[0] != tokens:
+            last = (tokens, now)
         return now - last[1] >= for_seconds
 
     await wait_until_async(rest, deadline_seconds=20, what="all lanes rest")

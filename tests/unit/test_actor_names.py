@@ -39,14 +39,14 @@ def calls(file: Path) -> list[tuple[str, ast.Call]]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.name))
-def test_our_own_callers_say_who_it_is(file):
+def test_our_own_calls_name_their_actor(file):
     """No call of our own uses the default actor, which is for other programs."""
     for name, call in calls(file):
-        given = {keyword.arg for keyword in call.keywords}
-        assert "actor" in given or None in given, f"{file.name}: {name}"
+        keywords = {keyword.arg for keyword in call.keywords}
+        assert "actor" in keywords or None in keywords, f"{file.name}: {name}"
 
 
-def test_those_calls_are_found():
+def test_calls_of_every_acting_function_are_found():
     """The search finds at least one call of each function; HTTP routes pass
     `control` on by name.
     """
@@ -60,7 +60,7 @@ def test_an_actor_has_one_text():
     assert Actor(ActorKind.LINK, Via.ONE_CLICK).log_keys() == {"actor": "link", "via": "one_click"}
 
 
-def test_an_act_is_called_as_its_event():
+def test_activity_events_have_the_names_of_log_events():
     """Each activity event has the name of its log event, and every such log event names the actor.
     The log and `activity` can so be compared.
     """

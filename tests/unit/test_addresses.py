@@ -64,7 +64,7 @@ def match_key(text: str) -> str | None:
 @example("a@\u0338example.com")
 @example("=@\u0338.com")
 @example("info@Example.com.")
-def test_the_quick_way_and_the_library_agree(text: str) -> None:
+def test_the_fast_path_and_the_library_agree(text: str) -> None:
     """For any text, our fast path accepts what the library accepts, with the same match key."""
     assert match_key(text) == by_library(text)
 
@@ -75,7 +75,9 @@ def test_the_quick_way_and_the_library_agree(text: str) -> None:
     st.sampled_from(["", "ü.", "xn--bcher-kva.", "bücher."]),
     st.sampled_from(["ascii", "given"]),
 )
-def test_they_agree_on_every_length(local_part: int, whole: int, start: str, measured: str) -> None:
+def test_the_fast_path_and_the_library_agree_on_every_length(
+    local_part: int, whole: int, start: str, measured: str
+) -> None:
     """The length limit of a whole address holds for each of its encoded forms."""
     shown = start.encode("idna").decode() if measured == "ascii" else start
     room = whole - local_part - len(f"@{shown}.com".encode())
@@ -85,7 +87,7 @@ def test_they_agree_on_every_length(local_part: int, whole: int, start: str, mea
 
 
 @given(addresses)
-def test_the_key_of_a_key_is_itself(text: str) -> None:
+def test_the_match_key_of_a_match_key_is_itself(text: str) -> None:
     """A match key is an address with the same match key, so importing a list of keys finds the same
     contacts.
     """
@@ -140,7 +142,7 @@ def test_keys(text: str, key: str) -> None:
         ("a\x00@example.com", "U+0000"),
     ],
 )
-def test_refusals_say_why(text: str, why: str) -> None:
+def test_rejections_say_why(text: str, why: str) -> None:
     """Each rejection is a short sentence that a person can act on."""
     with pytest.raises(InvalidAddress) as refused:
         normalize_address(text)

@@ -44,8 +44,8 @@ LARGE = Session(
 
 def test_goals_are_judged_by_medians() -> None:
     """Each goal is compared with the median of its values, or with the largest one for memory."""
-    made = {what: (measured, ok) for what, _, measured, ok in judge_all(NEW, LARGE)}
-    assert {what: each for what, each in made.items() if each[1]} == {
+    judged = {what: (measured, ok) for what, _, measured, ok in judge_all(NEW, LARGE)}
+    assert {what: each for what, each in judged.items() if each[1]} == {
         "opt-in, large list: 2 worker processes to one SQL statement": (
             "1.6 = 160,000 / 100,000 (90,000 to 120,000)",
             "yes",
@@ -67,7 +67,7 @@ def test_goals_are_judged_by_medians() -> None:
 
 
 @pytest.mark.parametrize(("value", "verdict"), [(99, "yes"), (100, "yes"), (101, "no")])
-def test_a_bound_belongs_to_what_is_allowed(value: float, verdict: str) -> None:
+def test_a_value_equal_to_its_bound_reaches_the_goal(value: float, verdict: str) -> None:
     """A ratio equal to its bound reaches the goal."""
     judged = Goal("what", "sample", "reference", at_most=1 / 300).judge(
         Samples({"sample": [value], "reference": [30_000]})
@@ -83,28 +83,28 @@ def test_every_goal_has_one_bound() -> None:
         assert bool(goal.reference) != goal.sample.startswith("memory"), goal
 
 
-def test_what_was_not_measured_is_said() -> None:
+def test_unmeasured_goals_are_listed() -> None:
     """The table lists every goal, including unmeasured ones, which do not count as reached."""
-    made = list(judge_all(NEW._replace(samples=Samples()), None))
-    assert len(made) == len(read_goals())
-    assert {(measured, ok) for _, _, measured, ok in made} == {("not measured", "")}
+    judged = list(judge_all(NEW._replace(samples=Samples()), None))
+    assert len(judged) == len(read_goals())
+    assert {(measured, ok) for _, _, measured, ok in judged} == {("not measured", "")}
 
 
-def test_figures_of_large_lists_are_next_to_the_others() -> None:
+def test_figures_of_bench_large_show_their_origin() -> None:
     """Figures that only `make bench-large` measured show its day and commit; figures of this run
     show neither.
     """
-    made = {table.title: table for table in tables(NEW, LARGE)}
-    rows = dict(made["Addresses a second"].rows)
+    by_title = {table.title: table for table in tables(NEW, LARGE)}
+    rows = dict(by_title["Addresses a second"].rows)
     old = "[2024-05-06, 012345678]"
     assert rows[f"10,000,000 contacts: opt-in: Sluice, 2 processes {old}"] == "132,000"
     assert rows["1,000,000 contacts: opt-in: Sluice, 2 processes"] == "160,000"
     assert f"1,000,000 contacts: opt-in: Sluice, 2 processes {old}" not in rows
-    assert made["Single opt-outs, ms"].columns == ("what", "median", "worst")
-    assert made["Single opt-outs, ms"].rows == [("at rest", "4", "14")]
+    assert by_title["Single opt-outs, ms"].columns == ("what", "median", "worst")
+    assert by_title["Single opt-outs, ms"].rows == [("at rest", "4", "14")]
 
 
-def test_the_page_has_the_tables_figures(tmp_path: Path) -> None:
+def test_the_page_has_every_figure_of_the_tables(tmp_path: Path) -> None:
     """Each figure is on the page, and missed goals are named at its top."""
     path = tmp_path / "page.md"
     write_page(NEW, LARGE, path)
@@ -117,7 +117,7 @@ def test_the_page_has_the_tables_figures(tmp_path: Path) -> None:
     assert "$" not in text
 
 
-def test_a_file_gives_the_session_that_it_keeps(tmp_path: Path) -> None:
+def test_a_session_is_read_as_it_was_written(tmp_path: Path) -> None:
     """A session read from its file equals the one written, so the page can be made
     from the file.
     """
@@ -137,7 +137,7 @@ def test_waits_are_summed_up() -> None:
     assert not [name for name in samples if name.endswith("nowhere")]
 
 
-def test_the_page_of_the_project_is_of_the_newest_results(tmp_path: Path) -> None:
+def test_the_published_page_shows_the_newest_results(tmp_path: Path) -> None:
     """The page equals the output of `python -m bench.report` for the newest results."""
     newest = Session.read("bench")
     assert newest is not None

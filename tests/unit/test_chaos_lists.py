@@ -14,7 +14,7 @@ def addresses(contacts: ContactList) -> list[str]:
     return [row[name].lower() for row in rows for name in names if row[name]]
 
 
-def test_the_same_list_is_the_same_file():
+def test_the_same_seed_gives_the_same_file():
     """The same seed gives the same bytes, so a resubmitted request is recognized by them."""
     contacts = ContactList("amber", 3, 100, 50)
     assert contacts.csv().getvalue() == contacts.csv().getvalue()
@@ -35,7 +35,7 @@ def test_addresses_are_shared_below_at_and_above_the_limit():
     assert min(kinds["info"]) > LIMIT
 
 
-def test_a_later_list_brings_the_same_people_again():
+def test_a_later_list_repeats_known_contacts():
     """A later list repeats known first addresses and brings new second ones."""
     first = set(addresses(ContactList("amber", 0, 0, 300)))
     later = set(addresses(ContactList("amber", 1, 100, 300)))

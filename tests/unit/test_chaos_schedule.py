@@ -46,7 +46,7 @@ def test_a_run_ends_without_faults(seed: int, seconds: int):
 
 
 @given(SEEDS, SECONDS)
-def test_what_befalls_the_same_thing_does_not_overlap(seed: int, seconds: int):
+def test_faults_of_one_group_do_not_overlap(seed: int, seconds: int):
     """Faults of one group never overlap: a server that is down is not stopped again."""
     faults = draw_faults(seed, seconds)
     for lane in FAULT_GROUPS:
@@ -73,13 +73,13 @@ def test_a_short_run_has_as_many_kinds_as_fit(seed: int, seconds: int):
 
 
 @given(SEEDS)
-def test_apart_there_is_one_fault_of_each_kind(seed: int):
+def test_a_one_by_one_run_has_one_fault_of_each_kind(seed: int):
     """A one-by-one run has one fault of each kind, however short it is."""
     kinds = Counter(fault.kind for fault in plan_faults(Plan(seed, 5, is_one_by_one=True)))
     assert kinds == dict.fromkeys(Kind, 1)
 
 
-def test_every_kind_stands_in_one_lane():
+def test_every_kind_belongs_to_one_group():
     """Every kind belongs to exactly one group; a kind without a group would never occur."""
     assert sorted(kind for lane in FAULT_GROUPS for kind in lane) == sorted(Kind)
 

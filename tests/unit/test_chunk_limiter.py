@@ -16,14 +16,14 @@ class ConcurrencyProbe:
     """Counts the chunks inside the limiter, and their peak."""
 
     def __init__(self, limiter: ChunkLimiter) -> None:
-        self._door = limiter
+        self._limiter = limiter
         self.now = 0
         self.peak = 0
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
         """Enter the shared mode, and count the chunks inside."""
-        async with self._door.shared():
+        async with self._limiter.shared():
             self.now += 1
             self.peak = max(self.peak, self.now)
             yield
@@ -37,9 +37,7 @@ class ConcurrencyProbe:
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-async def test_no_more_are_inside_than_there_is_room_for(
-    limit: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_concurrent_chunks_are_limited(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many chunks wait, no more than the limit run at a time as long as
     each one finishes.
     """
@@ -50,7 +48,7 @@ async def test_no_more_are_inside_than_there_is_room_for(
     assert inside.peak == limit
 
 
-async def test_one_that_does_not_get_on_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stuck_chunk_does_not_block_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """While one chunk is stuck, the others run one at a time as if it were absent. After it has
     left, the limit holds as before.
     """
@@ -68,7 +66,7 @@ async def test_one_that_does_not_get_on_is_not_waited_for(monkeypatch: pytest.Mo
     assert inside.peak == 1
 
 
-async def test_who_is_to_be_alone_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_exclusive_chunk_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """An exclusive chunk enters only when no other chunk is inside, stuck ones included. None
     enters before it has left.
     """
@@ -93,7 +91,7 @@ async def test_who_is_to_be_alone_is_alone(monkeypatch: pytest.MonkeyPatch) -> N
                 group.create_task(inside.pass_through())
 
 
-async def test_who_stops_waiting_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cancelled_chunk_frees_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk that is cancelled while waiting or running frees its slot."""
     monkeypatch.setattr(chunk_limiter, "SLOT_SECONDS", NO_TIMEOUT_SECONDS)
     inside = ConcurrencyProbe(ChunkLimiter(1))

@@ -31,7 +31,7 @@ def without_blanks(text: str) -> list[str]:
 
 
 @given(TEXTS, WIDTHS)
-def test_a_sentence_is_within_the_width_and_whole(text: str, width: int) -> None:
+def test_a_sentence_fits_the_width_and_is_complete(text: str, width: int) -> None:
     """Words stay in order, and only words longer than a line are broken."""
     lines = wrap_text(text, width)
     assert all(cell_len(line) <= width for line in lines)
@@ -48,7 +48,7 @@ def test_a_command_is_never_broken(text: str, width: int) -> None:
 
 
 @given(TABLES, WIDTHS)
-def test_a_table_is_within_the_width_and_whole(given_: tuple, width: int) -> None:
+def test_a_table_fits_the_width_and_is_complete(given_: tuple, width: int) -> None:
     """Every cell appears in its column or below its row, except in columns that may be dropped. An
     address that fits on one line is not broken.
     """
@@ -78,9 +78,7 @@ def test_without_a_terminal_each_row_is_a_line(given_: tuple) -> None:
 
 
 @given(WORDS, TEXTS, st.integers(0, 20), WIDTHS)
-def test_a_name_and_its_value_are_within_the_width(
-    name: str, text: str, names: int, width: int
-) -> None:
+def test_a_name_and_its_value_fit_the_width(name: str, text: str, names: int, width: int) -> None:
     """Names and values of any length stay within the width."""
     name = name[: width // 2 // 2]
     lines = pair(name, text, max(names, cell_len(name)), width)
@@ -88,7 +86,7 @@ def test_a_name_and_its_value_are_within_the_width(
 
 
 @pytest.mark.parametrize(
-    ("past", "told"),
+    ("age", "text"),
     [
         (timedelta(seconds=-5), "0 s ago"),
         (timedelta(seconds=59), "59 s ago"),
@@ -99,7 +97,7 @@ def test_a_name_and_its_value_are_within_the_width(
         (timedelta(days=60), "2029-11-02"),
     ],
 )
-def test_an_age_is_told_to_the_unit_that_matters(past: timedelta, told: str) -> None:
+def test_an_age_is_rounded_to_its_largest_unit(age: timedelta, text: str) -> None:
     """An age is rounded to its largest unit; for distant times the date is shown."""
     now = datetime(2030, 1, 1, tzinfo=UTC)
-    assert format_age(now - past, now).text == told
+    assert format_age(now - age, now).text == text

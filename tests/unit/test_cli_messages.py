@@ -19,32 +19,32 @@ from schemas.views import AddressResult
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-def moved(done=0, *, state=JobState.RUNNING, is_held=False):
+def progress(done=0, *, state=JobState.RUNNING, is_held=False):
     """Return the progress of a job of a hundred chunks."""
     return JobProgress(state, NOW, is_held, done, 100)
 
 
 def test_silence_is_explained_once_and_only_after_a_while():
     """A job that no worker takes is reported once, after the quiet time."""
-    quiet = StallDetector(7, 0.0)
-    assert quiet.advice(moved(), 0.0) is None
-    assert quiet.advice(moved(), STALLED_AFTER_SECONDS - 0.1) is None
-    advice = quiet.advice(moved(), STALLED_AFTER_SECONDS)
+    detector = StallDetector(7, 0.0)
+    assert detector.advice(progress(), 0.0) is None
+    assert detector.advice(progress(), STALLED_AFTER_SECONDS - 0.1) is None
+    advice = detector.advice(progress(), STALLED_AFTER_SECONDS)
     assert advice is not None
     assert "sluice up" in advice
-    assert quiet.advice(moved(), 2 * STALLED_AFTER_SECONDS) is None
+    assert detector.advice(progress(), 2 * STALLED_AFTER_SECONDS) is None
 
 
-def test_progress_starts_the_quiet_time_anew():
+def test_progress_restarts_the_quiet_time():
     """While the job makes progress, nothing is printed."""
-    quiet = StallDetector(7, 0.0)
+    detector = StallDetector(7, 0.0)
     for second in range(60):
-        assert quiet.advice(moved(done=second), float(second)) is None
+        assert detector.advice(progress(done=second), float(second)) is None
 
 
-def test_a_paused_job_is_said_at_once():
+def test_a_paused_job_is_reported_immediately():
     """A paused job is reported immediately, without waiting for the quiet time."""
-    advice = StallDetector(7, 0.0).advice(moved(state=JobState.PAUSED), 0.0)
+    advice = StallDetector(7, 0.0).advice(progress(state=JobState.PAUSED), 0.0)
     assert advice is not None
     assert "sluice resume 7" in advice
 
@@ -77,7 +77,7 @@ def test_every_status_is_explained(status):
     assert any("Only its owner" in sentence for sentence in sentences) == (status in OPTED_OUT)
 
 
-def test_an_opt_out_that_spread_names_where_it_came_from():
+def test_a_propagated_opt_out_names_its_source():
     """A propagated opt-out names the address that it was propagated from."""
     first = next(explain_status(address(Status.ADMIN, "b@x.example")))
     assert "b@x.example was opted out" in first
@@ -130,12 +130,12 @@ def result(**changes):
         ),
     ],
 )
-def test_a_decision_is_told_in_a_sentence(changes, says):
+def test_a_result_is_described_in_a_sentence(changes, says):
     """A result states the change or the reason against it, and where it came from."""
     assert describe_result(result(**changes)) == says
 
 
 @given(st.text())
-def test_nothing_in_the_data_reaches_the_terminal_as_a_command(text):
+def test_control_characters_of_the_data_are_escaped(text):
     """Control characters and escape sequences are shown, not executed."""
     assert all(character.isprintable() or character == "\n" for character in to_printable(text))

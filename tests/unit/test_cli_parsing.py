@@ -52,7 +52,7 @@ def no_server(monkeypatch, tmp_path):
         (["address", "no-address"], "not an email address"),
     ],
 )
-def test_wrong_input_is_said_and_exits_with_2(tmp_path, arguments, says):
+def test_invalid_input_is_reported_and_exits_with_2(tmp_path, arguments, says):
     """Each error is named on standard error, with status 2 and nothing on standard output."""
     (tmp_path / "cp1252.json").write_text('{\n"attested_by": "Jörg"}', encoding="cp1252")
     (tmp_path / "twice.json").write_text('{"source": "event", "source": "verbal"}')
@@ -75,7 +75,7 @@ def test_with_json_an_error_is_json(tmp_path):
 
 
 @pytest.mark.parametrize("url", ["DATABASE_URL", "REDIS_URL"])
-def test_one_url_without_the_other_is_refused(monkeypatch, url):
+def test_one_url_without_the_other_is_rejected(monkeypatch, url):
     """Setting only one of the two URLs is rejected: it would mix the user's own server with an
     embedded one.
     """
@@ -85,14 +85,14 @@ def test_one_url_without_the_other_is_refused(monkeypatch, url):
     assert url in result.stderr
 
 
-def test_an_unreachable_postgres_is_said_and_exits_with_1():
+def test_an_unreachable_postgres_is_reported_and_exits_with_1():
     """The error names the server but no password."""
     result = sluice("jobs")
     assert result.exit_code == 1
     assert "Postgres at 127.0.0.1:1 cannot be used" in result.stderr
 
 
-def test_an_unreachable_redis_is_said_before_anything_is_stored():
+def test_an_unreachable_redis_is_reported_before_anything_is_stored():
     """A command that enqueues messages fails before it stores anything if Redis is unreachable."""
     result = sluice("submit", "opt-out", "--all")
     assert result.exit_code == 1

@@ -33,13 +33,13 @@ def scope(*forwarded: str, client: tuple[str, int] | None = ("10.0.0.1", 5)):
         (scope(client=None), 0, ""),
     ],
 )
-def test_the_peer_is_what_a_trusted_proxy_says_and_nothing_else(request_, proxies, peer) -> None:
+def test_only_trusted_proxies_determine_the_peer(request_, proxies, peer) -> None:
     """The part of the header that the client wrote itself does not matter."""
     assert get_peer(request_, proxies) == peer
 
 
 @given(made_up=st.text(max_size=80), proxies=st.integers(0, 3))
-def test_what_a_caller_writes_before_its_address_changes_nothing(made_up, proxies) -> None:
+def test_forged_header_parts_do_not_change_the_peer(made_up, proxies) -> None:
     """No text that the client puts before its address changes the peer or raises an error."""
     true = ["1.2.3.4", "5.6.7.8", "9.9.9.9"][:proxies]
     expected = "1.2.3.4" if proxies else "10.0.0.1"
@@ -47,7 +47,7 @@ def test_what_a_caller_writes_before_its_address_changes_nothing(made_up, proxie
     assert isinstance(get_peer(scope(made_up), proxies), str)
 
 
-def test_a_dyno_has_a_router_before_it() -> None:
+def test_a_dyno_trusts_one_proxy_by_default() -> None:
     """On a dyno one proxy is trusted unless a setting says otherwise."""
     assert Settings().proxy_count == 0
     assert Settings(dyno="web.1").proxy_count == 1
@@ -56,7 +56,7 @@ def test_a_dyno_has_a_router_before_it() -> None:
 
 
 @given(per_minute=st.integers(1, 100), pauses=st.lists(st.floats(0, 30), max_size=60))
-def test_no_more_wrong_ones_are_looked_up_than_that(per_minute, pauses) -> None:
+def test_lookups_of_failing_peers_are_limited(per_minute, pauses) -> None:
     """Failed keys are looked up at most at the configured rate, and other peers are not limited."""
     clock = Clock()
     wrong = FailedAuthLimiter(per_minute, clock)
@@ -70,7 +70,7 @@ def test_no_more_wrong_ones_are_looked_up_than_that(per_minute, pauses) -> None:
     assert not wrong.is_limited("b")
 
 
-def test_no_more_peers_are_kept_than_that() -> None:
+def test_the_number_of_kept_peers_is_limited() -> None:
     """At most `MAX_PEERS` peers are kept; the least recently failed ones are dropped."""
     wrong = FailedAuthLimiter(1, Clock())
     for number in range(MAX_PEERS + 5):

@@ -23,7 +23,7 @@ def project(tmp_path, monkeypatch):
     return folder
 
 
-def test_it_is_the_path_of_the_script_from_where_one_stands(project, monkeypatch):
+def test_the_command_is_the_path_of_the_script(project, monkeypatch):
     """The path is relative within the current folder, otherwise absolute and quoted for a shell."""
     assert program_name() == ".venv/bin/sluice"
     monkeypatch.chdir(project / ".venv" / "bin")
@@ -34,7 +34,7 @@ def test_it_is_the_path_of_the_script_from_where_one_stands(project, monkeypatch
     assert program_name() == f"'{project}/.venv/bin/sluice'".replace("'/", "'", 1).lstrip("/")
 
 
-def test_it_is_the_name_where_the_path_leads_to_this_script(project, monkeypatch):
+def test_the_command_is_the_name_if_the_path_finds_this_script(project, monkeypatch):
     """The name alone is used if the PATH finds this script in its folder or by a link."""
     monkeypatch.setenv("PATH", str(project / ".venv" / "bin"))
     assert program_name() == "sluice"
@@ -45,7 +45,7 @@ def test_it_is_the_name_where_the_path_leads_to_this_script(project, monkeypatch
     assert program_name() == "sluice"
 
 
-def test_another_installation_on_the_path_is_not_this_one(project, monkeypatch):
+def test_another_installation_on_the_path_is_not_used(project, monkeypatch):
     """A script of another installation is not used: its version and servers may differ."""
     other = project / "other"
     other.mkdir()
@@ -55,7 +55,7 @@ def test_another_installation_on_the_path_is_not_this_one(project, monkeypatch):
     assert program_name() == ".venv/bin/sluice"
 
 
-def test_where_it_is_not_installed_python_runs_it(project, monkeypatch):
+def test_without_an_installed_script_python_runs_the_module(project, monkeypatch):
     """Without an installed script, `python -m` is used, as on a dyno with python on the PATH."""
     scripts = project / ".venv" / "bin"
     (scripts / "sluice").unlink()
@@ -64,7 +64,7 @@ def test_where_it_is_not_installed_python_runs_it(project, monkeypatch):
     assert program_name() == "python -m cli"
 
 
-def test_commands_in_a_text_begin_as_they_are_called(project):
+def test_commands_in_a_text_get_the_prefix(project):
     """Only commands in backticks get the prefix."""
     assert project
     text = "Job 1 of sluice: `sluice job 1`, `sluice`, `sluices`, `PATH`."
@@ -73,7 +73,7 @@ def test_commands_in_a_text_begin_as_they_are_called(project):
     assert expand_program_name(shown) == shown
 
 
-def test_the_program_that_runs_these_tests_is_found():
+def test_the_command_of_this_environment_can_be_run():
     """The command that would be printed in this environment can be run."""
     words = program_name().split()
     assert Path(words[0]).exists() or words[0] in {"sluice", "python", "python3"}

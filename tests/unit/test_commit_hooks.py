@@ -66,7 +66,7 @@ def run(folder: Path, *arguments: str, check: bool = True) -> subprocess.Complet
     )
 
 
-def test_a_commit_with_a_long_subject_is_refused(tmp_path: Path) -> None:
+def test_a_commit_with_a_long_subject_is_rejected(tmp_path: Path) -> None:
     """With the hooks installed, git accepts a short subject and rejects a long one."""
     shutil.copy(CONFIG, tmp_path)
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")

@@ -22,7 +22,7 @@ OVERRIDDEN = {
 }
 
 
-def test_what_is_overridden_is_there():
+def test_every_overridden_method_exists():
     """Each method that the protocol overrides exists in the server."""
     for name in OVERRIDDEN:
         assert callable(getattr(HttpToolsProtocol, name, None)), name
@@ -37,7 +37,7 @@ def test_what_is_overridden_is_there():
     }
 
 
-def test_the_server_has_what_a_connection_asks_of_it():
+def test_the_server_has_what_the_protocol_uses():
     """The server has every method and attribute that the protocol uses."""
     for name in ("_start_asgi_task", "_unsupported_upgrade_warning", "on_response_complete"):
         assert name in vars(HttpToolsProtocol), name
@@ -47,7 +47,7 @@ def test_the_server_has_what_a_connection_asks_of_it():
     assert used | {"waiting_for_100_continue"} <= {*names}
 
 
-async def test_few_requests_begin_in_a_turn_of_the_event_loop():
+async def test_few_requests_start_in_one_turn_of_the_event_loop():
     """However many requests arrive together, running ones get their turn in between. All requests
     start in order of arrival.
     """

@@ -43,7 +43,7 @@ def may_be_one_number(ids):
     ending=st.sampled_from(["", "\n", "\n\n", ","]),
     piece=st.integers(1, 200),
 )
-def test_every_form_gives_the_ids_in_their_order(read_at_once, ids, form, header, ending, piece):
+def test_every_format_gives_the_ids_in_order(read_at_once, ids, form, header, ending, piece):
     """Every format gives the ids in order, however the file is split into blocks."""
     read_at_once(piece)
     ending = "\n" if form in {"ndjson", "id"} else ending
@@ -61,7 +61,7 @@ def read_at_once():
 
 @pytest.mark.parametrize("piece", [1, 3, 1 << 18])
 @pytest.mark.parametrize(
-    ("text", "line_no", "said"),
+    ("text", "line_no", "message"),
     [
         ('"1,234"', 1, "'1,234' is not a contact id"),
         ('7\n"1,234"\n', 2, "'1,234' is not a contact id"),
@@ -91,14 +91,14 @@ def read_at_once():
         ("1\n\xff\n", 2, "is not a contact id"),
     ],
 )
-def test_a_wrong_line_is_named(monkeypatch, piece, text, line_no, said):
+def test_an_invalid_line_is_reported_by_number(monkeypatch, piece, text, line_no, message):
     """An invalid line is reported by its number, in whichever block it is."""
     monkeypatch.setattr(file_text, "BLOCK_BYTES", piece)
-    with pytest.raises(InvalidRequest, match=rf"^Line {line_no} of the contacts: .*{said}"):
+    with pytest.raises(InvalidRequest, match=rf"^Line {line_no} of the contacts: .*{message}"):
         ids_in(text.encode("latin-1"))
 
 
-def test_a_line_without_end_is_refused(monkeypatch):
+def test_an_endless_line_is_rejected(monkeypatch):
     """An endless line is rejected before it fills the memory."""
     monkeypatch.setattr(contact_id_files, "_LONGEST_LINE", 100)
     monkeypatch.setattr(file_text, "FIRST_BLOCK_BYTES", 10)
@@ -128,12 +128,12 @@ def test_files_of_other_dialects(text, ids, encoding):
     assert ids_in(text.encode(encoding)) == ids
 
 
-def test_columns_next_to_the_ids_are_ignored():
+def test_other_columns_are_ignored():
     """Invalid bytes in another column do not matter."""
     assert ids_in("id,name\n7,J\xf6rg\n".encode("latin-1")) == [7]
 
 
-def test_two_columns_of_ids_are_refused():
+def test_two_columns_of_ids_are_rejected():
     """Of two id columns, neither is chosen by guessing."""
     with pytest.raises(InvalidRequest, match="more than one column of ids: Id, External Id"):
         ids_in(b"Id,External Id\n1,2\n")

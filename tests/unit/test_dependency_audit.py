@@ -13,7 +13,7 @@ UNKNOWN = {"name": "unknown", "skip_reason": "it is not there"}
 
 
 @pytest.mark.parametrize(
-    ("packages", "status", "said"),
+    ("packages", "status", "message"),
     [
         ([WELL, WELL], 0, "No advisory is known for the 2 packages"),
         ([WELL, UNKNOWN], 0, "No advisory is known for 1 of 2 packages"),
@@ -22,13 +22,13 @@ UNKNOWN = {"name": "unknown", "skip_reason": "it is not there"}
         ([], 0, "Not audited"),
     ],
 )
-def test_what_is_found_decides(capsys, packages, status, said):
+def test_an_advisory_fails_the_check(capsys, packages, status, message):
     """An advisory fails the check; packages that could not be looked up are listed."""
     assert tell({"dependencies": packages}) == status
-    assert said in capsys.readouterr().out
+    assert message in capsys.readouterr().out
 
 
-def test_without_an_answer_it_is_skipped_with_a_word(capsys):
+def test_without_an_answer_the_check_is_skipped_with_a_message(capsys):
     """Without network access the check is skipped with a message."""
     assert tell({}) == 0
     assert "cannot be reached from here" in capsys.readouterr().out

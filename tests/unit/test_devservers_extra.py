@@ -118,7 +118,7 @@ def test_lock_files_have_hashes_and_no_addresses():
         assert text.count("==") <= text.count("--hash=sha256:")
 
 
-def test_all_of_production_can_be_imported_without_it():
+def test_production_rooms_can_be_imported_without_the_extra():
     """A command that would start embedded servers says in three sentences what to install."""
     result = without_the_rest("jobs", first=_WALK)
     assert result.returncode == 1, result.stderr
@@ -132,7 +132,7 @@ def test_all_of_production_can_be_imported_without_it():
     assert "set DATABASE_URL and REDIS_URL to your own servers." in " ".join(result.stderr.split())
 
 
-def test_what_runs_the_procfile_is_missed_before_anything_starts():
+def test_a_missing_procfile_runner_is_reported_before_anything_starts():
     """`sluice up` reports a missing Procfile runner before it starts anything, for any servers."""
     result = without_the_rest("up")
     assert result.returncode == 1, result.stderr

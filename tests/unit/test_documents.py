@@ -45,20 +45,20 @@ def test_every_table_has_its_place() -> None:
     assert sorted(places(TRANSITIONS.read_text())) == sorted(tables())
 
 
-def test_every_action_can_be_asked() -> None:
+def test_every_action_has_its_parameters_in_variants() -> None:
     """Each action with parameters is in `VARIANTS` of `tests/kit/documents.py`, and its reasons
     have meanings.
     """
     assert set(VARIANTS) <= set(all_actions())
     for action in all_actions().values():
-        for _, given in variants_of(action):
-            assert params_of(action, given) is not None, action.name
+        for _, params in variants_of(action):
+            assert params_of(action, params) is not None, action.name
         for decision in decisions(action):
             assert decision.reason is None or describe_reason(decision.reason), action.name
 
 
 @pytest.mark.parametrize("name", sorted(all_actions()))
-def test_the_edges_are_what_is_decided(name: str) -> None:
+def test_transitions_are_the_decisions_of_the_action(name: str) -> None:
     """Each transition of a table is a decision that the action can return."""
     action = all_actions()[name]
     assert {transition.decision for transition in action.transitions} <= set(decisions(action))
@@ -72,7 +72,7 @@ def test_every_state_is_explained(state: str) -> None:
     )
 
 
-def test_the_runbook_says_what_each_fault_looks_like() -> None:
+def test_the_runbook_lists_the_log_events_of_each_fault() -> None:
     """The table lists each kind of fault with its log events, and each event is declared."""
     runbook = (DOCS / "runbook.md").read_text()
     table = runbook.partition("At a glance")[2].partition("### ")[0]
@@ -82,13 +82,13 @@ def test_the_runbook_says_what_each_fault_looks_like() -> None:
     assert len(shown) > 5
 
 
-def test_the_runbook_knows_every_event() -> None:
+def test_the_runbook_explains_every_event() -> None:
     """The runbook explains every log event."""
     runbook = (DOCS / "runbook.md").read_text()
     assert [name for name in EVENTS if f"`{name}`" not in runbook] == []
 
 
-def test_the_runbook_knows_every_check() -> None:
+def test_the_runbook_explains_every_check() -> None:
     """The runbook explains every check, so that an operator can look up a violation."""
     runbook = (DOCS / "runbook.md").read_text()
     assert [each.name for each in INVARIANTS if f"| `{each.name}` |" not in runbook] == []
@@ -111,7 +111,7 @@ def test_the_storage_contract_is_complete() -> None:
         assert f"`{view}`" in contract
 
 
-def test_every_setting_has_its_sentence() -> None:
+def test_every_setting_is_explained() -> None:
     """`.env.example`, to which the documents refer, explains each setting."""
     example = (ROOT / ".env.example").read_text()
     for name in Settings.model_fields:

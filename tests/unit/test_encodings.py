@@ -67,6 +67,6 @@ def test_each_file_says_how_its_text_is_encoded(path: Path) -> None:
         ("aiosql.from_path(path, adapter)", 1),
     ],
 )
-def test_a_call_without_encoding_is_noticed(source: str, found: int) -> None:
+def test_a_call_without_encoding_is_found(source: str, found: int) -> None:
     """The check finds a call without an encoding."""
     assert len(list(without_encoding(source))) == found

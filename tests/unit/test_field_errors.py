@@ -32,23 +32,25 @@ CONTEXT: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_mistake_has_a_sentence_of_ours(kind: str) -> None:
+def test_every_error_type_has_our_own_sentence(kind: str) -> None:
     """Every pydantic error type, known or unknown, is reported without pydantic's own text."""
     mistake = {"type": kind, "loc": ("a",), "msg": "Input should be odd", "ctx": CONTEXT}
     for value in ({}, "x", 17):
-        told = describe_error({**mistake, "input": value})
-        assert find_wording_faults(told) == []
-        assert told[0].isupper()
-        assert "odd" not in told
+        sentence = describe_error({**mistake, "input": value})
+        assert find_wording_faults(sentence) == []
+        assert sentence[0].isupper()
+        assert "odd" not in sentence
 
 
-def test_a_kind_that_is_new_or_lacks_its_context_is_told_all_the_same() -> None:
+def test_an_unknown_or_incomplete_error_is_reported() -> None:
     """An error type that a later pydantic adds, or one without context, is still reported in our
     words.
     """
     for kind in ("of_the_future", "greater_than", "value_error"):
-        told = describe_error({"type": kind, "loc": (), "msg": "Input should be so", "input": []})
-        assert told == "This value is not accepted."
+        sentence = describe_error(
+            {"type": kind, "loc": (), "msg": "Input should be so", "input": []}
+        )
+        assert sentence == "This value is not accepted."
 
 
 class Odd(BaseModel):
@@ -60,7 +62,7 @@ class Odd(BaseModel):
 
 
 @pytest.mark.parametrize(
-    ("given_", "told"),
+    ("given_", "sentence"),
     [
         ({"several": []}, "Give 1 entry or more."),
         ({"several": [1, 2, 3]}, "Give 2 entries at most."),
@@ -77,18 +79,18 @@ class Odd(BaseModel):
         ({}, "It is required, and missing."),
     ],
 )
-def test_a_sentence_says_what_to_give(given_: dict[str, Any], told: str) -> None:
+def test_a_sentence_states_the_limit_and_the_value(given_: dict[str, Any], sentence: str) -> None:
     """The sentence states the limit in readable form, and the given value."""
     valid = {"several": [1], "word": "abc", "number": 2}
     (name,) = given_ or {"word": None}
     whole = {**{key: value for key, value in valid.items() if key != name}, **given_}
     with pytest.raises(ValidationError) as raised:
         Odd.model_validate(whole)
-    assert describe_error(raised.value.errors()[0]) == told
+    assert describe_error(raised.value.errors()[0]) == sentence
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "sentence"),
     [
         ("all", ""),
         ("fields.0", "the first of `fields`"),
@@ -101,17 +103,17 @@ def test_a_sentence_says_what_to_give(given_: dict[str, Any], told: str) -> None
         ("x." + 5_000 * "9", f"`x.{39 * '9'}…`"),
     ],
 )
-def test_a_place_is_named_as_people_count(path: str, told: str) -> None:
+def test_list_positions_are_counted_from_one(path: str, sentence: str) -> None:
     """List positions are counted from 1."""
-    assert describe_path(path) == told
+    assert describe_path(path) == sentence
 
 
 @given(st.text(max_size=20))
-def test_a_sentence_ends_with_one_stop(text: str) -> None:
+def test_a_sentence_ends_with_one_period(text: str) -> None:
     """Every sentence ends with exactly one period, however it was raised."""
-    told = to_sentence(text)
-    assert told[-1] in ".?!"
-    assert not told.endswith("..")
+    sentence = to_sentence(text)
+    assert sentence[-1] in ".?!"
+    assert not sentence.endswith("..")
     assert not error_text(text + ".").endswith(".")
 
 
@@ -144,7 +146,7 @@ def _selection() -> type[BaseModel] | None:
 
 
 @given(st.data(), st.sampled_from(MODELS))
-def test_no_refusal_of_a_body_has_pydantics_words(data: st.DataObject, model: Any) -> None:
+def test_errors_of_a_body_have_none_of_pydantics_text(data: st.DataObject, model: Any) -> None:
     """For any JSON body, errors are in our words and keep their field path for programs."""
     body = data.draw(JSON | likely(model))
     error = refusal(lambda: parse_json(json.dumps(body), model, "The request"))
@@ -157,25 +159,25 @@ def test_no_refusal_of_a_body_has_pydantics_words(data: st.DataObject, model: An
 @given(JSON | likely(OptOutRequest) | st.lists(likely(OptOutRequest), max_size=3))
 @example([{"address": 1}, {"event_id": ""}])
 @example([{}] * 101)
-def test_no_refusal_of_an_event_has_pydantics_words(given_: Any) -> None:
+def test_errors_of_an_event_have_none_of_pydantics_text(given_: Any) -> None:
     """Errors of hook events contain none of pydantic's text."""
     body = json.dumps(given_).encode()
     error = refusal(lambda: read_events(body))
     assert error is None or find_wording_faults(str(error)) == []
     if error is None:
-        told = [event.error for event in read_events(body) if isinstance(event, InvalidEvent)]
-        assert [fault for text in told for fault in find_wording_faults(text)] == []
+        sentence = [event.error for event in read_events(body) if isinstance(event, InvalidEvent)]
+        assert [fault for text in sentence for fault in find_wording_faults(text)] == []
 
 
 @given(likely(JobCreate) | st.dictionaries(st.text(max_size=6), JSON))
 @example({"fields": ["email1", "email4"], "action": "opt_out", "selection": {"all": True}})
-def test_no_refusal_in_python_has_pydantics_words(given_: dict[str, Any]) -> None:
+def test_errors_of_python_calls_have_none_of_pydantics_text(given_: dict[str, Any]) -> None:
     """Errors of Python calls in the same installation contain none of pydantic's text."""
     error = refusal(lambda: parse_request(given_))
     assert error is None or find_wording_faults(str(error)) == []
 
 
-def test_the_example_of_the_wording_is_caught() -> None:
+def test_pydantics_text_is_found() -> None:
     """The search for pydantic's text finds an example of it."""
     for text in (
         "List should have at most 16 items after validation, not 17.",

@@ -15,7 +15,7 @@ HOOKS = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
 
 
 @pytest.mark.parametrize("name", RECIPIENTS)
-def test_names_for_the_recipients_address_are_known(name):
+def test_names_for_the_recipients_address_are_recognized(name):
     """Names as Keap, forms and other systems write them are recognized."""
     assert field_meaning(name) is Meaning.ADDRESS
 
@@ -33,7 +33,7 @@ def test_the_words_of_names_are_documented():
 
 
 @given(st.lists(st.sampled_from([*ADDRESS_WORDS, *AROUND, "7", "x"]), min_size=1, max_size=8))
-def test_a_name_is_read_in_one_way_and_soon(words):
+def test_a_name_is_parsed_unambiguously_and_quickly(words):
     """Names made of any known words, with anything between them, are parsed unambiguously and
     quickly.
     """
@@ -61,7 +61,7 @@ def test_a_name_is_read_in_one_way_and_soon(words):
         *("E-Mail-Adresse", "Client Email", "Secondary E-Mail", "Correo electrónico", "email_id"),
     ],
 )
-def test_what_an_import_takes_for_an_address_a_hook_does_too(header):
+def test_a_hook_reads_every_address_header_of_an_import(header):
     """A header that an import reads as an address is also read in a form."""
     assert is_address_column(header)
     assert field_meaning(header) is Meaning.ADDRESS
@@ -74,7 +74,7 @@ def test_what_an_import_takes_for_an_address_a_hook_does_too(header):
         *("User Email", "Assigned to email", "Referred by email", "Spouse Email", "cc_email"),
     ],
 )
-def test_the_address_of_another_person_is_no_recipients(header):
+def test_another_persons_address_is_not_the_recipients(header):
     """Neither an import nor a hook opts out an address in another person's field."""
     assert not is_address_column(header)
     assert field_meaning(header) is not Meaning.ADDRESS

@@ -51,7 +51,7 @@ def default_addresses(read: ParsedAddresses) -> list[str]:
         ("\N{LEFT DOUBLE QUOTATION MARK}ada@x.example", ["ada@x.example"]),
     ],
 )
-def test_text_around_an_address_is_no_part_of_it(text, addresses):
+def test_text_around_an_address_is_removed(text, addresses):
     """A name, brackets, quotes, a scheme and double encoding are removed."""
     expected = [part if "@" in part else f"{part}@x.example" for part in addresses]
     assert default_addresses(parse_addresses(text)) == expected
@@ -70,14 +70,14 @@ def test_text_around_an_address_is_no_part_of_it(text, addresses):
         "Jos\ufffd@x.y",
     ],
 )
-def test_an_invalid_address_is_refused(text):
+def test_an_invalid_address_is_rejected(text):
     """No address is made up from an invalid one."""
     with pytest.raises(InvalidAddress):
         parse_addresses(text)
 
 
 @given(st.text() | st.text(alphabet="@<>(),; %4+a\x00\"'=."), st.booleans())
-def test_any_text_has_addresses_or_is_refused(text, blank_is_plus):
+def test_any_text_has_addresses_or_is_rejected(text, blank_is_plus):
     """Any text gives addresses or InvalidAddress; no other error is raised."""
     try:
         read = parse_addresses(text, blank_is_plus=blank_is_plus)
@@ -145,7 +145,7 @@ def test_the_account_decides_which_address_is_meant(text, known, meant):
         ("x=ada", "ada", "ada"),
     ],
 )
-def test_an_address_of_a_contact_comes_before_one_that_a_message_brought(text, held, meant):
+def test_an_address_of_a_contact_precedes_one_from_a_message(text, held, meant):
     """An address that a contact holds precedes one known only from a message, even a longer one."""
     read = parse_addresses(f"{text}@x.example", blank_is_plus=True)
     keys = {key for each in read.candidates for _, key in each.readings}
@@ -182,13 +182,13 @@ def test_a_repeated_message_is_read_as_before(locals_of_a_form, known):
 
 
 @given(st.from_regex(r"[a-z0-9]+([._+-][a-z0-9]+)*", fullmatch=True), st.booleans())
-def test_a_plain_address_is_not_asked_for(local, blank_is_plus):
+def test_the_account_is_not_queried_for_a_plain_address(local, blank_is_plus):
     """The account is queried only for ambiguous addresses."""
     form = read_post([Field("email", f"{local[:60].rstrip('._+-')}@x.example", blank_is_plus)])
     assert form.ambiguous_match_keys == []
 
 
-def test_a_field_is_one_person_s():
+def test_a_field_holds_one_person():
     """A blank before the @-sign is a plus sign if one may have been lost; otherwise
     it ends a name.
     """
@@ -201,7 +201,7 @@ def test_a_field_is_one_person_s():
 
 
 @pytest.mark.parametrize("text", ["Ada Lovelace lov@x.example", " lov@x.example"])
-def test_a_name_before_an_address_is_no_part_of_it(text):
+def test_a_name_before_an_address_is_removed(text):
     """A name, or a blank at the beginning of a form's field, does not become part
     of the address.
     """
@@ -212,7 +212,7 @@ MARKS = "\u0300\u0316" * 24_000
 
 
 @pytest.mark.parametrize("text", [f"a{MARKS}@x.example", MARKS, f"{MARKS} ann@x.example"])
-def test_marks_by_the_thousand_are_not_sorted(text):
+def test_thousands_of_combining_marks_are_not_normalized(text):
     """Thousands of combining marks are not normalized, which would block the process for seconds. A
     few are.
     """

@@ -23,14 +23,14 @@ def test_an_event_id_is_kept_unchanged(value):
     assert read_post(parse_fields(form)).event_id == value
 
 
-def test_events_of_a_form_share_the_fields_around_them():
+def test_events_of_a_form_inherit_the_fields_around_them():
     """Events inherit the kind, but the id only if there is one event."""
     two = '[{"email": "a@x.example", "event_id": 1}, {"email": "b@x.example", "kind": "feedback"}]'
-    beside = {"kind": "spam", "event_id": "7"}
-    a, b = read_form(parse_fields(urlencode({"data": two} | beside).encode())).posts
+    outer = {"kind": "spam", "event_id": "7"}
+    a, b = read_form(parse_fields(urlencode({"data": two} | outer).encode())).posts
     assert (a.kind, a.event_id, b.kind, b.event_id) == ("spam", "1", "feedback", None)
     one = '[{"email": "a@x.example"}, {"email": "", "x": 1}]'
-    (a,) = read_form(parse_fields(urlencode({"data": one} | beside).encode())).posts
+    (a,) = read_form(parse_fields(urlencode({"data": one} | outer).encode())).posts
     assert (a.kind, a.event_id) == ("spam", "7")
 
 
@@ -48,20 +48,20 @@ WRAPPED = (
 )
 
 
-def test_a_list_of_events_inside_an_object_is_several_people_s():
+def test_a_list_of_events_inside_an_object_is_several_opt_outs():
     """Each event in the list is a separate opt-out, in a form, in its field and in a signed
     message. An outer `kind` applies to events without one.
     """
-    told = [(["a@x.example"], "spam", "1"), (["b@x.example"], "feedback", "2")]
+    expected = [(["a@x.example"], "spam", "1"), (["b@x.example"], "feedback", "2")]
     in_field = urlencode({"payload": WRAPPED}).encode()
     forms = [read_form(parse_fields(body)).posts for body in (WRAPPED.encode(), in_field)]
     signed = [each.post for each in read_events(WRAPPED.encode()) if isinstance(each, OptOutEvent)]
     for posts in (*forms, signed):
-        assert [(post.addresses, post.kind, post.event_id) for post in posts] == told
+        assert [(post.addresses, post.kind, post.event_id) for post in posts] == expected
 
 
 @pytest.mark.parametrize(
-    ("own", "beside", "kind", "told"),
+    ("own", "outer", "kind", "is_reported"),
     [
         ({}, {"kind": "spam"}, "spam", False),
         ({"kind": "feedback"}, {"kind": "spam"}, "feedback", False),
@@ -72,11 +72,11 @@ def test_a_list_of_events_inside_an_object_is_several_people_s():
         ({"kind": "complained"}, {"kind": "odd"}, "manual", True),
     ],
 )
-def test_a_kind_around_events_is_reported_like_their_own(own, beside, kind, told):
+def test_an_inherited_kind_is_reported_like_an_own_one(own, outer, kind, is_reported):
     """An unknown inherited kind is reported by each event that inherits it, at any depth."""
     events = [{"email": "a@x.example"} | own, {"email": "b@x.example"} | own]
     for wrapped in ({"events": events}, {"data": [{"events": events}, {"email": "c@x.example"}]}):
-        body = json.dumps(wrapped | beside).encode()
+        body = json.dumps(wrapped | outer).encode()
         in_form = urlencode({"payload": body.decode()}).encode()
         forms = [read_form(parse_fields(each)).posts for each in (body, in_form)]
         signed = [each.post for each in read_events(body) if isinstance(each, OptOutEvent)]
@@ -85,10 +85,10 @@ def test_a_kind_around_events_is_reported_like_their_own(own, beside, kind, told
             assert [post.addresses for post in of_list] == [["a@x.example"], ["b@x.example"]]
             for post in of_list:
                 assert post.kind == kind
-                assert [each.what for each in post.adjusted] == ["kind"] * told
+                assert [each.what for each in post.adjusted] == ["kind"] * is_reported
 
 
-def test_fields_around_events_are_their_defaults():
+def test_events_inherit_fields_from_the_nearest_object():
     """An event inherits the nearest note, time and kind, but never an id, which belongs to one
     event.
     """
@@ -117,7 +117,7 @@ def test_fields_around_events_are_their_defaults():
 
 
 @pytest.mark.parametrize("broken", ["broken@", "broken", "@", "a@b@c"])
-def test_a_broken_address_next_to_events_loses_no_event(broken):
+def test_an_invalid_address_next_to_events_loses_no_event(broken):
     """The response names the field, and each event of the list is read."""
     events = json.dumps([{"email": "a@x.example"}, {"email": "b@x.example"}])
     in_field = urlencode({"email": broken, "events": events}).encode()
@@ -128,7 +128,7 @@ def test_a_broken_address_next_to_events_loses_no_event(broken):
         assert read.refused == ["email"]
 
 
-def test_three_hundred_events_inside_an_object_are_not_one_person_s():
+def test_three_hundred_events_inside_an_object_are_separate_opt_outs():
     """Each event is reported at its position, including those without an address."""
     many: list[object] = [{"email": f"a{n}@x.example"} for n in range(300)]
     body = json.dumps({"data": {"recipients": [*many, {}]}}).encode()
@@ -136,7 +136,7 @@ def test_three_hundred_events_inside_an_object_are_not_one_person_s():
     assert [type(each) for each in read_events(body)] == [OptOutEvent] * 300 + [InvalidEvent]
 
 
-def test_several_addresses_of_a_contact_are_one_person_s():
+def test_several_addresses_of_a_contact_are_one_opt_out():
     """A list whose name means addresses holds one person's addresses, even as objects."""
     for name in ("emails", "email_addresses", "contact_emails"):
         body = json.dumps({name: [{"email": "a@x.example"}, {"email": "b@x.example"}]}).encode()
@@ -146,7 +146,7 @@ def test_several_addresses_of_a_contact_are_one_person_s():
         assert post.addresses == event.post.addresses == ["a@x.example", "b@x.example"]
 
 
-def test_a_name_twice_in_a_wrapped_event_loses_no_other():
+def test_a_duplicate_name_in_an_event_loses_no_other_event():
     """An event with a duplicate name is invalid; the other event and the outer address are read."""
     body = (
         b'{"email": "c@x.example", "events": [{"email": "a@x.example", "x": 1, "x": 2},'
@@ -164,14 +164,14 @@ EVENTS = '[{"email": "ada@x.example", "name": "Jos\xe9"}, {"email": "jos\xe9@x.e
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
-def test_events_are_read_in_any_unicode(encoding):
+def test_events_are_read_in_any_unicode_encoding(encoding):
     """Events are read in each Unicode encoding, with or without a byte order mark."""
     read = read_events(EVENTS.encode(encoding))
     found = [each.post.addresses for each in read if isinstance(each, OptOutEvent)]
     assert found == [["ada@x.example"], ["jos\xe9@x.example"]]
 
 
-def test_bytes_that_are_not_text_lose_no_other_event():
+def test_undecodable_bytes_lose_no_other_event():
     """An address with undecodable bytes is rejected unless the sender names the charset; other
     events are read.
     """
@@ -186,7 +186,7 @@ def test_bytes_that_are_not_text_lose_no_other_event():
 
 
 @given(st.binary(max_size=30).filter(lambda raw: not set(raw) & set(b'"\\')), st.booleans())
-def test_no_bytes_of_a_text_lose_an_opt_out(raw, is_form):
+def test_no_bytes_in_a_member_lose_an_opt_out(raw, is_form):
     """No bytes in another member of an event, or of the JSON of a form, lose its opt-out."""
     body = b'{"note": "' + raw + b'", "email": "ada@x.example"}'
     if is_form:
@@ -204,11 +204,11 @@ objects = st.dictionaries(
 
 
 @given(objects, st.sampled_from(RECIPIENTS), objects)
-def test_no_member_of_an_event_loses_it(before, name, after):
+def test_other_members_of_an_event_do_not_lose_it(before, name, after):
     """For any other members, the recipient is found and no other person's address is read."""
     others = dict.fromkeys(OTHERS, "someone.else@y.example")
-    given_ = {**before, **others, **after, name: "ann@x.example"}
-    event = read_event(given_)
+    members = {**before, **others, **after, name: "ann@x.example"}
+    event = read_event(members)
     assert not isinstance(event, InvalidEvent)
     assert "ann@x.example" in event.post.addresses
     assert "someone.else@y.example" not in event.post.addresses

@@ -168,7 +168,7 @@ def test_the_address_of_the_list_gives_way_to_another(weak, is_first):
     "name",
     ["unsubscribed_email", "optedout.email", "unsubscribed data email", "body.email", "text email"],
 )
-def test_words_of_a_person_are_not_weak(name):
+def test_names_that_describe_a_person_are_not_weak(name):
     """Names such as `unsubscribed_email` mean the recipient."""
     fields = [Field("email", "ada@x.example"), Field(name, "b@x.example")]
     assert read_post(fields).addresses == ["ada@x.example", "b@x.example"]
@@ -185,15 +185,15 @@ def test_no_address_of_weak_fields_is_lost(number):
             read_post(fields)
     else:
         assert read_post(fields * 2).addresses == [f"a{n}@x.example" for n in range(number)]
-    beside = read_post([*fields, Field("email", "ada@x.example")])
-    assert beside.addresses == ["ada@x.example"]
-    (told,) = map(str, beside.adjusted)
-    assert (" was " in told, " were " in told) == (number == 1, number > 1)
+    post = read_post([*fields, Field("email", "ada@x.example")])
+    assert post.addresses == ["ada@x.example"]
+    (adjustment,) = map(str, post.adjusted)
+    assert (" was " in adjustment, " were " in adjustment) == (number == 1, number > 1)
 
 
 @pytest.mark.parametrize("between", ["\n", "\r\n", ", ", ";", " ", "%0A", "&"])
 @pytest.mark.parametrize("number", [2, 4])
-def test_a_body_of_several_bare_addresses_is_no_one_s(between, number):
+def test_a_body_of_several_bare_addresses_is_rejected(between, number):
     """Several bare addresses may be several people's. None is read, and the response says how to
     name them; a single one is read.
     """
@@ -261,7 +261,7 @@ def test_a_large_body_is_read_in_seconds(body):
 @pytest.mark.parametrize(
     "charset", ["idna", "punycode", "unicode_escape", "base64", "zlib", "none"]
 )
-def test_what_is_no_charset_is_not_decoded_by(charset):
+def test_encodings_that_are_not_for_text_are_not_used(charset):
     """Python's encodings that are not for text, some of which are slow, are not
     used as a charset.
     """
@@ -276,7 +276,7 @@ def test_what_is_no_charset_is_not_decoded_by(charset):
 @pytest.mark.parametrize(
     "charset", ["cp1252", "latin1", "shift_jis", "utf-16", "koi8-r", "Windows-1250"]
 )
-def test_what_people_write_in_is_a_charset(charset):
+def test_common_charsets_are_accepted(charset):
     """A charset is accepted by any name that Python knows."""
     require_encoding(charset)
 
@@ -289,15 +289,15 @@ def test_what_people_write_in_is_a_charset(charset):
         {f"email{number}": "a@x.example" for number in range(30)},
     ],
 )
-def test_reading_a_message_ends(body):
+def test_reading_a_message_stops_at_the_time_limit(body):
     """Reading stops at the time limit: some addresses take a millisecond each, and other messages
     wait.
     """
     clock = itertools.count(step=READ_SECONDS / 20)
-    given = json.dumps(body).encode()
+    content = json.dumps(body).encode()
     for read in (read_events, lambda body: read_form(parse_fields(body))):
         with (
             patch("producers.hook_fields.monotonic", lambda: next(clock)),
             pytest.raises(ReadingTimeout, match="Nothing was stored"),
         ):
-            read(given)
+            read(content)

@@ -82,11 +82,11 @@ def test_every_call_is_explained() -> None:
 
 
 @pytest.mark.parametrize("route", [*routes()], ids=lambda route: route.name)
-def test_its_scope_is_told_and_an_example_given(route: APIRoute) -> None:
+def test_each_section_has_its_scope_and_an_example(route: APIRoute) -> None:
     """The section begins with the required scope, if any, and shows a response."""
     section = sections()[name_of(route)]
-    told = re.match(r"\nScope `([a-z_]+:[a-z]+)`\.", section)
-    assert (told and told[1]) == scope_of(route)
+    scope = re.match(r"\nScope `([a-z_]+:[a-z]+)`\.", section)
+    assert (scope and scope[1]) == scope_of(route)
     assert "```sh" in section
     assert "curl" in section
     assert re.search(r"^```(json|text)$", section, re.MULTILINE)
@@ -104,8 +104,8 @@ def test_every_problem_has_its_row() -> None:
     kinds = [each for each in vars(problems).values() if isinstance(each, ProblemKind)]
     assert len(kinds) > 10
     table = HTTP.partition("### Errors")[2].partition("### Limits")[0]
-    told = [(slug, int(status)) for slug, status in _ROW.findall(table)]
-    assert sorted(told) == sorted((kind.slug, int(kind.status)) for kind in kinds)
+    rows = [(slug, int(status)) for slug, status in _ROW.findall(table)]
+    assert sorted(rows) == sorted((kind.slug, int(kind.status)) for kind in kinds)
 
 
 def limit_of(endpoint: Any, *, most: bool) -> int:
@@ -153,13 +153,13 @@ def limit_of(endpoint: Any, *, most: bool) -> int:
         ),
     ],
 )
-def test_every_limit_is_the_codes(what: str, most: str) -> None:
+def test_every_limit_agrees_with_the_code(what: str, most: str) -> None:
     """The limits in the table equal those in the code."""
     (row,) = re.findall(rf"^\| {re.escape(what)} \| (.*) \|$", HTTP, re.MULTILINE)
     assert re.search(rf"(^| ){re.escape(most)}", row)
 
 
-def test_seconds_and_rates_are_the_codes() -> None:
+def test_seconds_and_rates_agree_with_the_code() -> None:
     """The seconds and rates in the text equal those in the code."""
     per_second = Settings.model_fields["requests_per_second"].default
     assert f"`REQUESTS_PER_SECOND` ({per_second:,.0f})" in HTTP

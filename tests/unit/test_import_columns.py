@@ -63,7 +63,7 @@ def stated(text: str, **options):
         ("ignore", "OPTIN_TIME|Mailing Street|E-mail Display Name|E-mail 2 Type"),
     ],
 )
-def test_headers_mean(meaning, headers):
+def test_headers_have_their_meaning(meaning, headers):
     """Names are recognized in the spellings of other systems, without case, blanks
     and punctuation.
     """
@@ -82,7 +82,7 @@ def test_headers_mean(meaning, headers):
         *("Blocked", "Sendable", "Zustimmung", "Werbesperre", "Kein Kontakt"),
     ],
 )
-def test_what_sounds_of_consent_is_not_passed_over(header):
+def test_columns_about_consent_must_be_mapped(header):
     """An unknown column that may be about mail or consent must be mapped."""
     assert column_meaning(header) is None
     assert mentions_consent(header)
@@ -105,7 +105,7 @@ def test_other_columns_are_ignored_and_reported(header):
 
 
 @given(st.text(max_size=300))
-def test_any_header_is_looked_at_in_no_time(header):
+def test_any_header_is_parsed_quickly(header):
     """No column name takes long to parse."""
     began = time.process_time()
     column_meaning.__wrapped__(header * 10)
@@ -114,7 +114,7 @@ def test_any_header_is_looked_at_in_no_time(header):
 
 
 @pytest.mark.parametrize("word", ["email", "work", "contact", "optin", "marketing", "unsubscribed"])
-def test_a_header_of_known_words_is_looked_at_in_no_time(word):
+def test_a_header_of_repeated_known_words_is_parsed_quickly(word):
     """A header that repeats known words does not cause a long search."""
     began = time.process_time()
     for number in range(1, 200 // len(word)):
@@ -124,7 +124,7 @@ def test_a_header_of_known_words_is_looked_at_in_no_time(word):
 
 
 @pytest.mark.parametrize("status", Status)
-def test_keaps_statuses_are_known_in_any_writing(status):
+def test_keaps_statuses_are_recognized_in_any_spelling(status):
     """Keap's statuses are recognized as its API and its screens write them."""
     for text in (status.value, status.value.replace("_", " ").title(), status.value.upper()):
         assert parse_status(text, "status") is status
@@ -167,14 +167,14 @@ def test_keaps_statuses_are_known_in_any_writing(status):
         ("complained", "yes", "feedback"),
     ],
 )
-def test_cells_state(column, cell, status):
+def test_cells_state_a_status(column, cell, status):
     """An opt-out is read in any spelling. Only Keap's cells state consent."""
     assert parse_status(cell, column) == status
 
 
 @pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.parametrize("cell", ["maybe", "??", "2", "Customer", "yes, but", "13.5"])
-def test_what_is_not_understood_refuses_the_row(column, cell):
+def test_an_unknown_status_rejects_the_row(column, cell):
     """A row with an unknown status is rejected; consent is never assumed."""
     with pytest.raises(UnknownStatus):
         parse_status(cell, column)
@@ -201,7 +201,7 @@ WRITINGS = [str, str.upper, str.lower, " {} ".format, "({})".format]
     st.sampled_from(SUPPRESSING),
     st.sampled_from(WRITINGS),
 )
-def test_an_opt_out_in_a_column_that_is_not_read_refuses_the_row(header, cell, writing):
+def test_an_opt_out_in_an_unread_column_rejects_the_row(header, cell, writing):
     """Otherwise a claimed permission would opt the address in. A mapping states the column's
     meaning.
     """
@@ -217,20 +217,20 @@ def test_an_opt_out_in_a_column_that_is_not_read_refuses_the_row(header, cell, w
 
 
 @pytest.mark.parametrize("text", SUPPRESSING)
-def test_what_tells_of_suppression_is_found_among_other_cells(text):
+def test_words_of_suppression_are_found_among_other_cells(text):
     """Words of suppression are found anywhere in a cell, not only alone."""
     assert find_suppressing_cell(["", "Berlin", text, "Customer"]) == text
 
 
 @pytest.mark.parametrize("status", sorted(OPTED_OUT))
-def test_a_word_that_stands_for_no_other_status_is_found_in_any_column(status):
+def test_an_unambiguous_status_is_found_in_any_column(status):
     """Words for an opt-out are found in any column; `manual` or `system` alone are ambiguous."""
     found = find_suppressing_cell([status.value]) is not None
     assert found == (status not in {Status.ADMIN, Status.MANUAL, Status.FEEDBACK})
 
 
 @pytest.mark.parametrize("tags", ["Unsubscribed", "vip,Do not email", "Opted out; vip", "DNC"])
-def test_a_tag_that_tells_of_an_opt_out_refuses_the_row(tags):
+def test_a_tag_about_an_opt_out_rejects_the_row(tags):
     """Some exports store opt-outs as tags. A tag about something else as well stays a tag."""
     _, rejections, _ = read(f'Email,Tags\na@x.example,"{tags}"\n')
     assert [(rejection.line, rejection.reason.value) for rejection in rejections] == [
@@ -248,13 +248,13 @@ def test_a_tag_that_tells_of_an_opt_out_refuses_the_row(tags):
         *("x" * 2_000, "There was no contact with her lawyer since then.", "stop by", "send post"),
     ],
 )
-def test_other_texts_in_columns_that_are_not_read_refuse_nothing(cell):
+def test_other_texts_in_unread_columns_reject_nothing(cell):
     """Only text about consent rejects a row."""
     assert find_suppressing_cell([cell, "", cell]) is None
 
 
 @given(st.sampled_from(COLUMNS[1:]), st.text(max_size=10))
-def test_no_yes_or_no_states_consent(column, cell):
+def test_a_yes_or_no_column_states_no_consent(column, cell):
     """No cell of a yes-or-no column makes an address marketable."""
     try:
         status = parse_status(cell, column)
@@ -263,7 +263,7 @@ def test_no_yes_or_no_states_consent(column, cell):
     assert status is None or status not in MARKETABLE
 
 
-def test_an_opt_out_is_the_persons():
+def test_a_persons_opt_out_applies_to_all_addresses():
     """A person's column applies to all addresses of the row; a field's column applies to that
     field.
     """
@@ -275,7 +275,7 @@ def test_an_opt_out_is_the_persons():
     assert stated(both.format("Unsubscribed", "no")) is None
 
 
-def test_the_status_that_suppresses_most_counts():
+def test_the_status_of_higher_rank_is_used():
     """Of two status columns, in any order, the status of higher rank is used."""
     for headers in (("Status", "Spam"), ("Spam", "Status")):
         cells = {"Status": "Double Opt-In", "Spam": "yes"}
@@ -291,7 +291,7 @@ def test_an_opt_out_is_not_lost_with_its_address(second, status):
     assert rows[0].statuses == (status, None, None)
 
 
-def test_more_than_three_addresses_refuse_the_row():
+def test_more_than_three_addresses_reject_the_row():
     """A row with more than three addresses is rejected; a repeated address counts once."""
     header = "Email,Work Email,Home Email,Other Email\n"
     rows, rejections, _ = read(
@@ -310,7 +310,7 @@ def test_more_than_three_addresses_refuse_the_row():
     ]
 
 
-def test_an_id_beside_a_contact_id_is_of_something_else():
+def test_an_additional_id_column_is_ignored():
     """An additional id column is ignored and reported."""
     rows, _, contacts = read("Id,Contact Id,Email\n1,2,a@x.example\n")
     assert rows[0].external_id == "2"

@@ -82,14 +82,14 @@ contacts = st.tuples(
     ),
     st.sampled_from(["utf-8", "utf-8-sig"]),
 )
-def test_what_was_written_is_read(people, header, delimiter, style, encoding) -> None:
+def test_what_was_written_is_read(written, header, delimiter, style, encoding) -> None:
     """In every dialect, with columns in any order, each contact is read as it was written."""
     file = io.StringIO(newline="")
     ending, quoting = style
     writer = csv.writer(file, delimiter=delimiter, lineterminator=ending, quoting=quoting)
     writer.writerow(header)
     lines = []
-    for given_name, family_name, company, emails, tags in people:
+    for given_name, family_name, company, emails, tags in written:
         lines.append(file.getvalue().replace("\r\n", "\n").replace("\r", "\n").count("\n") + 1)
         cells = dict(
             zip(KEAP, [given_name, family_name, company, *emails, ", ".join(tags)], strict=True)
@@ -98,7 +98,7 @@ def test_what_was_written_is_read(people, header, delimiter, style, encoding) ->
     rows, rejections = read(file.getvalue().encode(encoding))
     assert {rejection.reason for rejection in rejections} <= {ImportRejectionReason.REPEATED_IN_ROW}
     assert [row.line for row in rows] == lines
-    for row, (given_name, family_name, company, emails, tags) in zip(rows, people, strict=True):
+    for row, (given_name, family_name, company, emails, tags) in zip(rows, written, strict=True):
         assert (row.given_name or "", row.family_name or "", row.company or "") == (
             given_name,
             family_name,
@@ -152,14 +152,14 @@ bad_rows = st.sampled_from(
 
 
 @given(st.lists(st.one_of(good_rows, bad_rows), max_size=12))
-def test_every_row_is_imported_or_refused(lines) -> None:
+def test_every_row_is_imported_or_rejected(lines) -> None:
     """Each row of one line is a contact, or has one rejection of the whole row."""
     rows, rejections = read(HEADER + "".join(f"{line}\n" for line in lines))
-    settled = [row.line for row in rows]
-    settled += [
+    numbers = [row.line for row in rows]
+    numbers += [
         rejection.line for rejection in rejections if rejection.reason not in CELL_REJECTION_REASONS
     ]
-    assert sorted(settled) == list(range(2, len(lines) + 2))
+    assert sorted(numbers) == list(range(2, len(lines) + 2))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_every_row_is_imported_or_refused(lines) -> None:
         ('Ann,Lee,Co,a@example.com,,,"' + "t\n" * 200_000 + '"', "cell_too_large", "10,000"),
     ],
 )
-def test_refused_rows(row: str, reason: str, says: str) -> None:
+def test_rejected_rows(row: str, reason: str, says: str) -> None:
     """An invalid row is rejected with its line and a reason; the rows around it are imported."""
     before, after = "Ann,,,before@example.com,,,\n", "Ann,,,after@example.com,,,\n"
     rows, rejections = read(f"{HEADER}{before}{row}\n{after}")
@@ -198,7 +198,7 @@ def test_rows_of_another_encoding() -> None:
     assert ([row.given_name for row in rows], rejections) == (["José", "Ann"], [])
 
 
-def test_an_invalid_cell_does_not_cost_the_contact() -> None:
+def test_an_invalid_cell_does_not_reject_the_contact() -> None:
     """A contact is imported with its valid addresses, and rejected if it has none."""
     rows, rejections = read(
         HEADER + "A,,,nobody,ann@example.com,'ann@example.com,\nB,,,nobody,,,\n"
@@ -223,14 +223,14 @@ def test_an_address_repeated_in_its_row_counts_once() -> None:
     assert "counts once" in rejections[0].detail
 
 
-def test_a_tag_that_is_too_long_does_not_cost_the_contact() -> None:
+def test_a_tag_that_is_too_long_does_not_reject_the_contact() -> None:
     """Tags are split at commas or semicolons and stored once each; invalid ones are left out."""
     rows, rejections = read(f'{HEADER}A,,,a@example.com,,,"x; y, x,,{"t" * 201}"\n')
     assert rows[0].tags == ("x", "y")
     assert reasons(rejections) == [(2, "tag_too_long")]
 
 
-def test_a_quote_that_is_never_closed_costs_its_row_only() -> None:
+def test_a_quote_that_is_never_closed_rejects_only_its_row() -> None:
     """The rows inside the unclosed quotes are read; the rejection names the line of the quote."""
     good = "".join(f"Ann,,,ann{n}@example.com,,,\n" for n in range(5_000))
     rows, rejections = read(f'{HEADER}{good}"Bo,,,bo@example.com,,,\n{good}')
@@ -240,7 +240,7 @@ def test_a_quote_that_is_never_closed_costs_its_row_only() -> None:
     assert '"Bo,,,bo@example.com' in rejections[0].detail
 
 
-def test_a_quote_that_closes_rows_later_costs_its_row_only() -> None:
+def test_a_quote_that_closes_rows_later_rejects_only_its_row() -> None:
     """Two stray quotation marks, lines apart, do not merge the rows between them
     into one contact.
     """
@@ -264,7 +264,7 @@ def test_cells_of_several_lines() -> None:
     assert rejections == []
 
 
-def test_empty_cells_beyond_the_header_are_no_matter() -> None:
+def test_empty_cells_beyond_the_header_are_ignored() -> None:
     """Trailing delimiters of a spreadsheet are ignored in the header and in rows."""
     rows, rejections = read(
         "Email,Tags,,\na@example.com,x,,\nb@example.com,y\nc@example.com,z,,,,,\n"
@@ -346,7 +346,7 @@ def test_headers(header: str, options, found) -> None:
         (b"Email" * MAX_LINE, {}, "no column of email addresses"),
     ],
 )
-def test_a_file_that_is_no_import(data: bytes, options, says: str) -> None:
+def test_a_file_that_cannot_be_an_import_is_rejected(data: bytes, options, says: str) -> None:
     """A file that cannot be an import is rejected before its rows, with advice."""
     with pytest.raises(InvalidRequest, match="othing was stored") as refused:
         read(data, **options)
@@ -373,7 +373,7 @@ def test_a_file_by_its_path(tmp_path) -> None:
         assert by_path.text.digest() == by_stream.text.digest()
 
 
-def test_a_disk_that_fails_refuses_the_file() -> None:
+def test_a_read_error_rejects_the_file() -> None:
     """A read error in the middle of the file is reported with the number of bytes read."""
 
     class Failing(io.BytesIO):
@@ -421,7 +421,7 @@ LINES = (b"x" * 999 + b"\n") * (BLOCK_BYTES // 1000)
     ],
     ids=["lf", "cr", "crlf", "no-end", "commas", "quotes", "open", "lines", "cells-of-lines"],
 )
-def test_a_row_without_end_takes_no_memory(
+def test_a_row_without_end_needs_little_memory(
     first: bytes, block: bytes, last: bytes, imported: int
 ) -> None:
     """A row of forty megabytes without an end is one rejection; the next row is read."""

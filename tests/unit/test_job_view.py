@@ -11,7 +11,7 @@ BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [
         (0, " It took less than 1 s."),
         (0.99, " It took less than 1 s."),
@@ -20,17 +20,17 @@ BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
         (None, ""),
     ],
 )
-def test_a_short_job_shows_no_rate(seconds, told):
+def test_a_short_job_shows_no_rate(seconds, text):
     """No rate is shown for a job that took no time."""
     finished = None if seconds is None else BEGAN + timedelta(seconds=seconds)
     job = SimpleNamespace(
         started_at=BEGAN, finished_at=finished, rate=1000 / seconds if seconds else None
     )
-    assert _format_rate(job) == told
+    assert _format_rate(job) == text
 
 
 @pytest.mark.parametrize(
-    ("actor", "via", "told"),
+    ("actor", "via", "text"),
     [
         ("cli", "cli", "cli"),
         ("key:7", "http", "key:7, via http"),
@@ -38,6 +38,6 @@ def test_a_short_job_shows_no_rate(seconds, told):
         ("hook:3", "hook_form", "hook:3, via hook_form"),
     ],
 )
-def test_an_entry_point_is_shown_once(actor, via, told):
+def test_an_entry_point_is_shown_once(actor, via, text):
     """If the entry point is the actor, it is not repeated."""
-    assert _format_actor(actor, via) == told
+    assert _format_actor(actor, via) == text

@@ -28,7 +28,7 @@ names = st.text(max_size=60)
 
 
 @given(values)
-def test_what_has_each_name_once_is_read_as_it_is(value):
+def test_json_without_duplicate_names_is_read(value):
     """Without duplicate names, text and bytes are read as the standard library's
     parser reads them.
     """
@@ -38,18 +38,18 @@ def test_what_has_each_name_once_is_read_as_it_is(value):
 
 
 @given(names, values, values, st.lists(st.booleans(), max_size=5), values)
-def test_a_name_that_is_there_twice_is_refused_at_any_depth(name, one, other, around, beside):
+def test_a_duplicate_name_is_rejected_at_any_depth(name, one, other, around, sibling):
     """A duplicate name is rejected in objects nested in lists and objects, for any two values."""
     key = json.dumps(name)
     text = f"{{{key}: {json.dumps(one)}, {key}: {json.dumps(other)}}}"
     for in_list in around:
-        text = f"[{json.dumps(beside)}, {text}]" if in_list else f'{{"x": {text}}}'
+        text = f"[{json.dumps(sibling)}, {text}]" if in_list else f'{{"x": {text}}}'
     with pytest.raises(DuplicateName, match="twice in one object") as raised:
         read_json(text)
     assert (raised.value.name, find_duplicate_name(read_pairs(text))) == (name, name)
 
 
-def test_names_that_are_written_differently_are_one():
+def test_escaped_names_are_compared_unescaped():
     """An escaped character equals the character itself."""
     with pytest.raises(DuplicateName, match=r"'address' twice"):
         read_json(r'{"address": 1, "\u0061ddress": 2}')
@@ -59,7 +59,7 @@ def test_names_that_are_written_differently_are_one():
     "text",
     ["", "{", b"\xff", b"\xff\xfe", "[" * 100_000, '{"a": 1}{"a": 2}', "\ufeff1"],
 )
-def test_what_is_no_json_is_one_kind_of_error(text):
+def test_invalid_json_raises_one_kind_of_error(text):
     """Every invalid text, including JSON too deep for Python, raises the same kind of error."""
     for read in (read_json, read_pairs):
         with pytest.raises(ValueError) as raised:  # noqa: PT011 -- any text of the parser's
@@ -67,12 +67,12 @@ def test_what_is_no_json_is_one_kind_of_error(text):
         assert not isinstance(raised.value, DuplicateName)
 
 
-def test_pairs_keep_what_is_repeated():
+def test_pairs_keep_duplicates():
     """Pairs keep duplicates in order."""
     assert read_pairs('{"a": 1, "b": {}, "a": [2]}') == [("a", 1), ("b", Pairs()), ("a", [2])]
 
 
-def test_too_many_values_are_refused_before_they_are_made():
+def test_too_many_values_are_rejected_before_parsing():
     """Values are counted before parsing, so the limit also holds for invalid JSON."""
     for part in ("1,", '"",', "[],", "{},", '{"a":', "[", '"x":1,', "nul,"):
         text = "[" + part * (MAX_VALUES + 1)
@@ -89,16 +89,19 @@ def test_too_many_values_are_refused_before_they_are_made():
 @given(
     st.lists(st.sampled_from([",", "[", "{", '"', "\\", "é", "\n", "]"]), min_size=1, max_size=6)
 )
-def test_what_stands_in_a_text_is_no_value(parts):
+def test_the_content_of_strings_is_not_counted(parts):
     """Commas and brackets inside strings do not count as values."""
-    told = "".join(parts) * (MAX_VALUES + 1)
-    for text in (json.dumps({"a": told, "b": told}), json.dumps([told], ensure_ascii=False)):
+    content = "".join(parts) * (MAX_VALUES + 1)
+    for text in (
+        json.dumps({"a": content, "b": content}),
+        json.dumps([content], ensure_ascii=False),
+    ):
         for given_as in (text, text.encode(), text.encode("utf-16")):
             assert read_json(given_as) == json.loads(text)
 
 
 @pytest.mark.parametrize("around", ["{}", '{{"params": {}}}', "[[{}]]"])
-def test_an_object_has_so_many_names_and_no_more(around):
+def test_the_names_of_an_object_are_limited(around):
     """The maximum of names holds at any depth. The messages of hooks have no such limit."""
     for number, is_read in ((MAX_NAMES, True), (MAX_NAMES + 1, False)):
         text = around.format(json.dumps({f"x{n}": n for n in range(number)}))

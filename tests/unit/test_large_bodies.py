@@ -35,7 +35,7 @@ rooms = st.integers(50, ROOM // 2)
 
 
 @given(held=st.lists(st.tuples(peers, rooms), max_size=8), peer=peers, room=rooms)
-async def test_bodies_are_ended_only_where_that_makes_room(held, peer, room):
+async def test_bodies_are_evicted_only_if_that_makes_room(held, peer, room):
     """Only as many slow bodies are evicted as a new body needs, and none if that is not enough. The
     bodies held never exceed the limit.
     """
@@ -72,7 +72,7 @@ async def test_bodies_are_ended_only_where_that_makes_room(held, peer, room):
     patch.undo()
 
 
-async def test_what_is_of_no_use_is_not_ended(monkeypatch):
+async def test_a_body_that_is_too_small_is_not_evicted(monkeypatch):
     """A slow body is not evicted if it is too small for the new one and all others are fast."""
     monkeypatch.setattr(large_bodies, "WAIT_SECONDS", 0.05)
     bodies = LargeBodyPool(ROOM)
@@ -89,7 +89,7 @@ async def test_what_is_of_no_use_is_not_ended(monkeypatch):
         each.cancel()
 
 
-async def test_a_stalled_process_terminates_no_other(monkeypatch):
+async def test_a_blocked_process_evicts_no_body(monkeypatch):
     """A process that was blocked could not read, so bodies that were fast before still count as
     fast.
     """
@@ -106,7 +106,7 @@ async def test_a_stalled_process_terminates_no_other(monkeypatch):
         waiting.cancel()
 
 
-async def test_one_whose_time_is_over_anyway_is_ended_too():
+async def test_a_body_that_timed_out_can_be_evicted():
     """A timeout and an eviction may happen in the same turn of the event loop."""
     bodies = LargeBodyPool(ROOM)
     body = LargeBody(bodies, lambda: "a", 500)

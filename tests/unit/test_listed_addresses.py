@@ -67,7 +67,7 @@ addresses = st.sampled_from(
     ending=st.sampled_from(["\n", "\r\n", "\r"]),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]),
 )
-def test_a_list_names_whom_an_import_of_the_file_has(
+def test_a_list_has_the_addresses_of_an_import(
     headers, data, delimiter, separator_line, ending, encoding
 ):
     """The addresses are the same in every dialect and encoding, with any other columns."""
@@ -86,20 +86,20 @@ def test_a_list_names_whom_an_import_of_the_file_has(
     listed, doubtful, _ = read(content)
     assert doubtful == []
     expected = set(imported(content)) if len(headers) else set()
-    many = [row for row in rows if len({cell.strip().casefold() for cell in row}) > 3]
+    overfull = [row for row in rows if len({cell.strip().casefold() for cell in row}) > 3]
     assert set(listed) >= expected
-    assert many or set(listed) == expected
-    given_ones = {
+    assert overfull or set(listed) == expected
+    column_keys = {
         cell.strip().removeprefix("mailto:").casefold()
         for row in rows
         for cell, name in zip(row, headers, strict=True)
         if name in ADDRESS_HEADERS and cell
     }
-    assert {key for _, key in listed} == given_ones
+    assert {key for _, key in listed} == column_keys
 
 
 @given(st.lists(st.text('ab@.,;|"\n\r \té\x00', max_size=20), max_size=8))
-def test_any_text_under_a_header_names_whom_an_import_has(lines):
+def test_any_text_under_a_header_has_the_addresses_of_an_import(lines):
     """A list reads at least the addresses that an import reads, even from a broken file."""
     content = ("Email,Note\n" + "\n".join(lines)).encode()
     assert set(imported(content)) <= set(read(content)[0])
@@ -181,7 +181,7 @@ def test_any_text_under_a_header_names_whom_an_import_has(lines):
         (b"Email,Note\na@x.example,a\x00b\n", [(2, "a@x.example")], []),
     ],
 )
-def test_lists_are_read_as_people_have_them(content, rows, refused):
+def test_lists_are_read_in_common_formats(content, rows, refused):
     """Plain lines, CSV and JSON objects are read; other lines are rejected by number."""
     found, _, rejections = read(content)
     assert (found, rejections) == (rows, refused)
@@ -225,13 +225,13 @@ def test_text_around_an_address_is_removed(text):
         "+ada@x.example",
     ],
 )
-def test_what_is_formally_valid_and_not_plausible_is_in_doubt(text):
+def test_valid_but_implausible_addresses_are_doubtful(text):
     """A valid but implausible address is doubtful: the account decides which address is meant."""
     assert read(f"Email,Name\n{text},n\n".encode()) == ([], [(2, "ada@x.example")], [])
 
 
 @pytest.mark.parametrize("text", ["o'brien@x.example", "ada+news@x.example", "a_b-c@x.example"])
-def test_characters_that_people_have_in_addresses_are_in_no_doubt(text):
+def test_common_characters_of_addresses_are_not_doubtful(text):
     """Apostrophes, tags and hyphens cause no doubt."""
     assert read(f"{text}\n".encode()) == ([(1, text)], [], [])
 
@@ -249,7 +249,7 @@ def test_characters_that_people_have_in_addresses_are_in_no_doubt(text):
         (b"Email," + b"x," * 20_000 + b"\n", "columns; the limit is"),
     ],
 )
-def test_a_file_that_is_no_list(content, says):
+def test_a_file_that_cannot_be_a_list_is_rejected(content, says):
     """The file is rejected as a whole, with advice."""
     with pytest.raises(InvalidRequest, match=says):
         read(content)
@@ -307,6 +307,6 @@ CASES = Path(__file__).parents[1] / "files"
         ("import-space-quote.csv", [(2, "spq1@example.com"), (3, "spq2@example.com")]),
     ],
 )
-def test_lists_that_went_wrong_once(name, rows):
+def test_lists_that_once_failed(name, rows):
     """Each of these lists, which once failed, opts out its addresses without a rejection."""
     assert read((CASES / name).read_bytes()) == (rows, [], [])

@@ -78,7 +78,7 @@ def test_a_line_carries_facts_time_level_and_correlation(descriptor: int) -> Non
     assert line == CHUNK | {"level": "info", "event": "chunk.processed", "correlation_id": "c-1"}
 
 
-def test_what_is_not_declared_is_refused() -> None:
+def test_undeclared_keys_and_events_are_rejected() -> None:
     """In tests, an unknown key and an undeclared event raise an error."""
     with pytest.raises(UndeclaredLogLineError, match="does not declare colour"):
         log.info(events.JOB_STARTED, job=1, colour="red")
@@ -87,7 +87,7 @@ def test_what_is_not_declared_is_refused() -> None:
         log.info(stray)
 
 
-def test_what_is_not_declared_is_written_in_production(
+def test_undeclared_keys_and_events_are_logged_in_production(
     descriptor: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In production, an undeclared key or event does not stop the work."""
@@ -116,7 +116,7 @@ def test_libraries_log_to_the_same_place(descriptor: int) -> None:
     assert line["message"] == "lost [redacted] at 7"
 
 
-def test_an_exception_tells_kind_and_place_and_not_its_text(descriptor: int) -> None:
+def test_an_exception_is_logged_without_its_text(descriptor: int) -> None:
     """The text of an exception may quote data, so the line has only its type and place."""
     logs.configure(configured(), descriptor=descriptor)
     try:
@@ -132,7 +132,7 @@ def test_an_exception_tells_kind_and_place_and_not_its_text(descriptor: int) -> 
     assert "Jane" not in written(descriptor)
 
 
-def test_a_line_that_nobody_can_read_stops_nothing() -> None:
+def test_a_closed_output_raises_nothing() -> None:
     """A closed standard output, or a pipe without a reader, raises nothing."""
     reader, writer = os.pipe()
     os.close(reader)
@@ -155,7 +155,7 @@ def test_other_formats_have_the_same_facts(descriptor: int, log_format: str) -> 
     assert ("reasons.bounced=3" if log_format == "logfmt" else "bounced") in line
 
 
-def test_json_is_the_default_where_no_terminal_is(descriptor: int) -> None:
+def test_json_is_the_default_without_a_terminal(descriptor: int) -> None:
     """Without LOG_FORMAT, output to a file or a pipe is JSON."""
     logs.configure(configured(log_format=None), descriptor=descriptor)
     log.info(events.JOB_STARTED, job=1)
@@ -183,7 +183,7 @@ def test_any_facts_make_one_short_line(facts: dict[str, Any]) -> None:
     assert line.count(b"\n") == 1
 
 
-def test_what_was_shortened_says_so() -> None:
+def test_a_shortened_line_is_marked() -> None:
     """A long value is cut, other values stay, and `truncated` is set."""
     line = json.loads(render_line({"event": "x"}, {"job": 7, "message": "a" * 9000}, render_json))
     assert line["job"] == 7
@@ -194,7 +194,7 @@ def test_what_was_shortened_says_so() -> None:
 
 
 @given(before=st.text(max_size=50), address=st.emails(), after=st.text(max_size=50))
-def test_no_address_gets_through(before: str, address: str, after: str) -> None:
+def test_no_address_is_logged(before: str, address: str, after: str) -> None:
     """Neither half of an address is in the line, however deep it was nested."""
     text = f"{before} <{address}>, {after}"
     for facts in ({"a": text}, {"a": {text: [text]}}, {"a": ("x" * 1990 + " " + text)}):
@@ -215,7 +215,7 @@ def test_no_address_gets_through(before: str, address: str, after: str) -> None:
         "hunter2\uff20example.org",
     ],
 )
-def test_no_secret_gets_through(text: str) -> None:
+def test_no_secret_is_logged(text: str) -> None:
     """URLs with credentials, words that name a secret, and unusual addresses are redacted."""
     assert "hunter2" not in redact(text)
 

@@ -29,7 +29,7 @@ def test_each_version_runs_once() -> None:
     assert choose_runs([], [15]) == []
 
 
-def test_only_a_python_that_runs_is_chosen(tmp_path: Path) -> None:
+def test_only_a_working_python_is_chosen(tmp_path: Path) -> None:
     """A shim of an inactive version, or one that runs another version, is skipped."""
     shims, versions = tmp_path / "shims", tmp_path / "versions"
     program(shims, "python3.12", "exit 127")
@@ -43,12 +43,12 @@ def test_only_a_python_that_runs_is_chosen(tmp_path: Path) -> None:
 
 def test_only_a_supported_postgres_with_all_programs_is_chosen(tmp_path: Path) -> None:
     """The server must report a supported version, and `initdb` must exist."""
-    told = {"a": "14.1", "b": "16.3 (Debian 16.3-1)", "c": "16.4", "d": "17.0", "e": "18beta1"}
-    for name, number in told.items():
+    versions = {"a": "14.1", "b": "16.3 (Debian 16.3-1)", "c": "16.4", "d": "17.0", "e": "18beta1"}
+    for name, number in versions.items():
         program(tmp_path / name, "postgres", f"echo 'postgres (PostgreSQL) {number}'")
         if name != "d":
             program(tmp_path / name, "initdb", "")
-    folders = [tmp_path / name for name in told]
+    folders = [tmp_path / name for name in versions]
     assert find_postgres(folders) == {16: tmp_path / "b", 18: tmp_path / "e"}
 
 

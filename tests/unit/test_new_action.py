@@ -47,7 +47,7 @@ def test_a_name_can_be_imported_and_shown(checkout: Path, name: str):
 
 
 @pytest.mark.parametrize("name", ["opt_in", "opt-out", "bulk_action"])
-def test_a_name_that_is_taken_is_refused(checkout: Path, name: str):
+def test_an_existing_name_is_rejected(checkout: Path, name: str):
     """An existing action, or a file with its name, is not overwritten."""
     assert "is taken" in refused(checkout, name)
 

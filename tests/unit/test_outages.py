@@ -30,7 +30,7 @@ def test_an_outage_and_its_end_are_logged_once():
     assert outage_events(lines) == ["queue.unreachable", "queue.recovered"]
 
 
-def test_a_late_answer_ends_no_outage():
+def test_a_late_answer_does_not_end_an_outage():
     """An answer to a request from before the failure does not end the outage."""
     outage = queue_outage(worker="w")
     asked_before = time.monotonic()
@@ -42,7 +42,7 @@ def test_a_late_answer_ends_no_outage():
     assert outage_events(lines) == ["queue.unreachable"]
 
 
-def test_an_old_connection_ends_no_outage_of_postgres_and_a_new_one_does():
+def test_only_a_new_connection_ends_an_outage_of_postgres():
     """During shutdown, Postgres answers on existing connections but accepts no new ones."""
     outage = Outages("w").database
     with capture_logs() as lines:
@@ -54,7 +54,7 @@ def test_an_old_connection_ends_no_outage_of_postgres_and_a_new_one_does():
     assert outage_events(lines) == ["database.unreachable", "database.recovered"]
 
 
-def test_a_late_failure_begins_no_outage():
+def test_a_late_failure_does_not_begin_an_outage():
     """A request made during the outage may time out after it, but starts no new outage."""
     outage = queue_outage(worker="w")
     with capture_logs() as lines:
@@ -66,7 +66,7 @@ def test_a_late_failure_begins_no_outage():
     assert outage_events(lines) == ["queue.unreachable", "queue.recovered"]
 
 
-def test_threads_that_fail_together_tell_of_one_outage():
+def test_threads_that_fail_together_log_one_outage():
     """Any one of the threads logs the outage."""
     outage = queue_outage(worker="w")
     together = threading.Barrier(8)
@@ -86,12 +86,12 @@ def test_threads_that_fail_together_tell_of_one_outage():
 
 
 @pytest.mark.parametrize("kind", CONTENTION_ERRORS)
-async def test_what_was_in_the_way_is_told_and_is_no_outage(kind: type[Exception]):
+async def test_contention_is_logged_and_is_no_outage(kind: type[Exception]):
     """A full disk or a lock is logged each time without testing the connection, because Postgres
     has answered.
     """
-    nobody = asyncpg.create_pool("postgresql://127.0.0.1:1/none", min_size=0)
+    pool = asyncpg.create_pool("postgresql://127.0.0.1:1/none", min_size=0)
     with capture_logs() as lines:
-        await Outages("w").handle_transient_error(nobody, kind("it was in the way"))
+        await Outages("w").handle_transient_error(pool, kind("it was in the way"))
     assert outage_events(lines) == ["worker.interrupted"]
     assert lines[0]["error"] == kind.__name__

@@ -10,7 +10,7 @@ from tests.kit.property_examples import PROFILES, example_count
 TESTS = Path(__file__).parents[1]
 
 
-def test_no_test_fixes_how_many_examples_it_makes() -> None:
+def test_no_test_fixes_its_number_of_examples() -> None:
     """Tests that set a number of examples use `example_count` or `check_property`, which scale it
     by the profile.
     """
@@ -23,16 +23,16 @@ def test_no_test_fixes_how_many_examples_it_makes() -> None:
     assert found == []
 
 
-def test_each_profile_makes_its_share() -> None:
+def test_each_profile_scales_the_number_of_examples() -> None:
     """A profile scales the requested number: few during development, many at night,
     at least one.
     """
     loaded = settings.get_current_profile_name()
     try:
-        made = {}
+        counts = {}
         for name in PROFILES:
             settings.load_profile(name)
-            made[name] = example_count(40), example_count(1)
+            counts[name] = example_count(40), example_count(1)
     finally:
         settings.load_profile(loaded)
-    assert made == {"dev": (4, 1), "ci": (20, 1), "nightly": (800, 20)}
+    assert counts == {"dev": (4, 1), "ci": (20, 1), "nightly": (800, 20)}

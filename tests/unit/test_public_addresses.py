@@ -45,19 +45,19 @@ def guises(address: IPv4Address) -> list[IPv6Address]:
 
 
 @given(not_public)
-def test_what_is_reserved_is_not_public(address):
+def test_reserved_networks_are_not_public(address):
     """Private, shared, local, reserved, multicast and documentation networks are not public."""
     assert not is_public(address)
 
 
 @given(not_public_v4)
-def test_no_guise_makes_an_address_public(address):
+def test_no_ipv6_form_makes_an_address_public(address):
     """An IPv6 address that represents a non-public IPv4 address is not public either."""
     assert not any(is_public(guise) for guise in guises(address))
 
 
 @given(st.ip_addresses())
-def test_nothing_is_public_that_python_knows_not_to_be(address):
+def test_no_address_is_public_that_python_considers_private(address):
     """An address that Python considers non-public is not public, even if our list lacks it."""
     if not address.is_global or address.is_multicast or address.is_link_local:
         stands_for = getattr(address, "ipv4_mapped", None)
@@ -91,7 +91,7 @@ def url_of(address, port) -> str:
 
 
 @given(not_public, st.sampled_from(["", ":80", ":8080", ":6379"]))
-def test_a_url_with_such_an_address_is_refused(address, port):
+def test_a_url_with_a_private_address_is_rejected(address, port):
     """Submission fails with an explanation, unless private webhooks are allowed."""
     url = url_of(address, port)
     with pytest.raises(InvalidRequest, match="nothing was stored"):
@@ -148,14 +148,14 @@ def test_no_spelling_makes_an_address_public(address):
         "nas.local",
     ],
 )
-def test_names_of_a_network_inside_are_refused(host, end):
+def test_names_of_internal_networks_are_rejected(host, end):
     """These names are rejected without resolving them."""
     assert refused_as_submitted(f"http://{host}{end}/ended")
 
 
 @pytest.mark.parametrize("port", [1, 22, 25, 81, 443, 2375, 5432, 6379, 8443, 9200, 65535])
 @pytest.mark.parametrize("host", ["example.com", "8.8.8.8", "[2606:4700::1111]"])
-def test_other_ports_than_those_of_web_servers_are_refused(host, port):
+def test_ports_other_than_those_of_web_servers_are_rejected(host, port):
     """The error names the allowed ports."""
     with pytest.raises(InvalidRequest, match="port 443 or 8443"):
         require_public_url(Settings(), f"http://{host}:{port}/ended")
@@ -176,7 +176,7 @@ def test_urls_of_the_internet_are_accepted(url):
     assert not refused_as_submitted(url)
 
 
-def test_a_name_is_looked_at_when_it_is_resolved():
+def test_a_name_is_no_literal_address():
     """A name is not treated as an address before it is resolved, whatever it resolves to."""
     assert parse_ip_literal("localhost") is None
     require_public_url(Settings(), "https://example.com/ended")

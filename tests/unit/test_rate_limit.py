@@ -27,7 +27,7 @@ pauses = st.lists(st.floats(min_value=0, max_value=10), max_size=60)
 
 
 @given(per_second=rates, pauses=pauses)
-def test_never_more_than_a_second_and_the_time_that_passed_give(per_second, pauses) -> None:
+def test_requests_never_exceed_the_burst_and_the_rate(per_second, pauses) -> None:
     """Any number of requests at any times never exceeds one second's worth plus the
     rate over time.
     """
@@ -40,7 +40,7 @@ def test_never_more_than_a_second_and_the_time_that_passed_give(per_second, paus
 
 
 @given(per_second=rates, pauses=pauses)
-def test_who_waits_as_told_is_let_through(per_second, pauses) -> None:
+def test_a_request_after_the_stated_wait_passes(per_second, pauses) -> None:
     """The stated wait is long enough, and rejected requests cost nothing."""
     clock = Clock()
     limit = RateLimiter(per_second, clock)
@@ -54,7 +54,7 @@ def test_who_waits_as_told_is_let_through(per_second, pauses) -> None:
 
 
 @given(per_second=st.integers(min_value=1, max_value=50))
-def test_a_second_s_worth_may_come_at_once(per_second) -> None:
+def test_a_burst_of_one_second_passes(per_second) -> None:
     """One second's worth of requests passes, the next one does not, and another key
     is unaffected.
     """
@@ -65,7 +65,7 @@ def test_a_second_s_worth_may_come_at_once(per_second) -> None:
     assert limit.take_token(OTHER) == 0
 
 
-def test_a_key_uploads_so_many_files_at_a_time() -> None:
+def test_concurrent_uploads_of_a_key_are_limited() -> None:
     """A further file is rejected, whatever its size, until an earlier upload has ended."""
     limit = UploadLimiter(Settings(max_concurrent_uploads=2, max_concurrent_upload_bytes=10_000))
     with limit.hold(KEY, 10), limit.hold(KEY, 0):
@@ -77,7 +77,7 @@ def test_a_key_uploads_so_many_files_at_a_time() -> None:
         pass
 
 
-def test_a_key_uploads_so_many_bytes_at_a_time() -> None:
+def test_concurrent_upload_bytes_of_a_key_are_limited() -> None:
     """Declared bytes and bytes beyond the declaration count; a single upload may
     exceed the limit.
     """

@@ -13,18 +13,18 @@ NAMES = [None, "", "Ann", "ANN ", "Bob"]
 IDS = [None, None, "7", "8", "9"]
 
 held = st.lists(st.sampled_from(KEYS), min_size=1, max_size=3, unique=True)
-people = st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES), held)
-files = st.lists(people, max_size=6)
+file = st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES), held)
+files = st.lists(file, max_size=6)
 
 
-def rows_of(people, first=1, external_ids=()) -> list[RowToRecognize]:
+def rows_of(file, first=1, external_ids=()) -> list[RowToRecognize]:
     """Return rows with ids from `first` on."""
     ids = dict(enumerate(external_ids))
     return [
         RowToRecognize(
-            first + n, given, family, None, ids.get(n), (*keys, *[None] * (3 - len(keys)))
+            first + n, given_name, family_name, None, ids.get(n), (*keys, *[None] * (3 - len(keys)))
         )
-        for n, (given, family, keys) in enumerate(people)
+        for n, (given_name, family_name, keys) in enumerate(file)
     ]
 
 
@@ -54,22 +54,22 @@ def account_after(rows, before=()) -> list[ContactCandidate]:
     return list(contacts.values())
 
 
-def beside(contacts) -> set[frozenset[str]]:
+def sibling_pairs(contacts) -> set[frozenset[str]]:
     """Return the pairs of sibling addresses, which decide how far an opt-out is propagated."""
     return {frozenset(pair) for contact in contacts for pair in combinations(contact.held, 2)}
 
 
-def read_sample_contacts(contacts, key) -> int:
+def count_persons(contacts, key) -> int:
     """Return the number of contacts with this match key, without repeats of one person."""
     return sum(key in contact.held and not contact.is_repeat for contact in contacts)
 
 
 @given(files)
-def test_an_import_that_is_repeated_changes_nothing(people):
+def test_a_repeated_import_changes_nothing(file):
     """Every row of a repeated file is recognized and adds no contact, no address and no person."""
-    once = account_after(rows_of(people))
+    once = account_after(rows_of(file))
     kept = [(each.id, dict(each.match_keys), each.is_repeat) for each in once]
-    again = rows_of(people, first=100)
+    again = rows_of(file, first=100)
     found = recognize(again, once, frozenset())
     assert set(found.matches) == {row.id for row in again}
     assert not found.additions
@@ -78,37 +78,37 @@ def test_an_import_that_is_repeated_changes_nothing(people):
 
 
 @given(files, st.permutations(IDS))
-def test_an_import_with_ids_that_is_repeated_changes_no_reach(people, external_ids):
+def test_a_repeated_import_with_ids_creates_no_siblings(file, external_ids):
     """Importing a file with ids again makes no new siblings. From the third import on, it adds no
     person either.
     """
-    once = account_after(rows_of(people, external_ids=external_ids))
-    reach = beside(once)
-    twice = account_after(rows_of(people, first=100, external_ids=external_ids), once)
-    assert beside(twice) == reach
-    counts = {key: read_sample_contacts(twice, key) for key in KEYS}
-    thrice = account_after(rows_of(people, first=200, external_ids=external_ids), twice)
-    assert beside(thrice) == reach
-    assert {key: read_sample_contacts(thrice, key) for key in KEYS} == counts
+    once = account_after(rows_of(file, external_ids=external_ids))
+    siblings = sibling_pairs(once)
+    twice = account_after(rows_of(file, first=100, external_ids=external_ids), once)
+    assert sibling_pairs(twice) == siblings
+    counts = {key: count_persons(twice, key) for key in KEYS}
+    thrice = account_after(rows_of(file, first=200, external_ids=external_ids), twice)
+    assert sibling_pairs(thrice) == siblings
+    assert {key: count_persons(thrice, key) for key in KEYS} == counts
 
 
 @given(files, st.permutations(range(6)))
-def test_what_an_opt_out_reaches_does_not_depend_on_the_order_of_rows(people, order):
+def test_siblings_do_not_depend_on_the_order_of_rows(file, order):
     """Two addresses are siblings exactly if one row has both, however rows were recognized. No
     stranger becomes a sibling.
     """
-    told = [people[n] for n in order if n < len(people)]
-    wanted = {frozenset(pair) for _, _, keys in people for pair in combinations(keys, 2)}
-    assert beside(account_after(rows_of(people))) == wanted
-    assert beside(account_after(rows_of(told))) == wanted
+    reordered = [file[n] for n in order if n < len(file)]
+    expected = {frozenset(pair) for _, _, keys in file for pair in combinations(keys, 2)}
+    assert sibling_pairs(account_after(rows_of(file))) == expected
+    assert sibling_pairs(account_after(rows_of(reordered))) == expected
 
 
 @given(files)
-def test_each_set_of_addresses_is_one_person_at_least_and_at_most_one_for_each_name(people):
+def test_each_set_of_addresses_counts_as_at_least_one_person(file):
     """At least one of the contacts with the same addresses counts as a person, and a repeat always
     has such a twin.
     """
-    contacts = account_after(rows_of(people))
+    contacts = account_after(rows_of(file))
     for contact in contacts:
         twins = [each for each in contacts if each.held == contact.held]
         assert sum(not each.is_repeat for each in twins) >= 1
@@ -116,17 +116,17 @@ def test_each_set_of_addresses_is_one_person_at_least_and_at_most_one_for_each_n
 
 
 @given(files, files)
-def test_a_row_is_never_recognised_as_someone_of_another_name(people, others):
+def test_a_row_never_matches_a_contact_with_another_name(file, other_file):
     """Without ids, no row matches a contact with another given or family name."""
-    before = account_after(rows_of(people))
+    before = account_after(rows_of(file))
     names = {each.id: (each.given_name, each.family_name) for each in before}
-    rows = rows_of(others, first=100)
+    rows = rows_of(other_file, first=100)
     found = recognize(rows, before, frozenset())
     for row in rows:
         known = names.get(found.matches.get(row.id))
         if known is not None:
-            for said, had in zip((row.given_name, row.family_name), known, strict=True):
-                assert not (said and had) or said.strip().lower() == had.strip().lower()
+            for new, old in zip((row.given_name, row.family_name), known, strict=True):
+                assert not (new and old) or new.strip().lower() == old.strip().lower()
 
 
 def candidate(id_, name, *keys, external_id=None, is_repeat=False) -> ContactCandidate:
@@ -146,7 +146,7 @@ def named(arriving: RowToRecognize, family_name: str) -> RowToRecognize:
     return arriving._replace(family_name=family_name)
 
 
-def test_an_id_recognises_a_person_whose_address_and_family_name_changed():
+def test_an_id_matches_a_contact_with_a_new_address_and_family_name():
     """An id of another system updates a contact that shares an address. Its family name changes,
     and a new address goes into a free field.
     """
@@ -168,7 +168,7 @@ def test_an_id_does_not_mix_up_a_couple():
     assert recognize([arriving], [known], frozenset()).matches == {}
 
 
-def test_an_id_and_half_a_name_recognize_no_contact():
+def test_an_id_and_half_a_name_match_no_contact():
     """Without a shared address, both names must match: many people are called John."""
     known = candidate(1, "John", "j1@x.example", external_id="1")
     other = row(9, "John", "j2@x.example", external_id="1")
@@ -178,7 +178,7 @@ def test_an_id_and_half_a_name_recognize_no_contact():
     assert recognize([same], [known], frozenset()).matches == {9: 1}
 
 
-def test_the_same_id_of_a_stranger_recognises_nobody():
+def test_the_same_id_with_another_name_and_address_matches_no_contact():
     """Two systems may use the same id. Another name and other addresses are another person, who is
     stored without the id.
     """
@@ -188,7 +188,7 @@ def test_the_same_id_of_a_stranger_recognises_nobody():
     assert found.without_external_id == {9}
 
 
-def test_two_records_of_one_system_are_two_people():
+def test_two_ids_of_one_system_are_two_people():
     """With different ids, a shared address alone is not enough. With the same name as well it is:
     another system has another id for the person.
     """
@@ -200,7 +200,7 @@ def test_two_records_of_one_system_are_two_people():
     assert same.matches == {9: 1}
 
 
-def test_nobody_is_extended_through_a_role_address_alone():
+def test_a_role_address_alone_matches_no_contact():
     """The contact of an info@ address is not the person imported with it and an address of their
     own.
     """
@@ -210,7 +210,7 @@ def test_nobody_is_extended_through_a_role_address_alone():
     assert recognize([arriving], [known], frozenset()).matches == {9: 1}
 
 
-def test_a_full_contact_takes_no_further_address():
+def test_a_full_contact_gets_no_further_address():
     """A contact has three fields; a row with a fourth address becomes a new contact."""
     known = candidate(1, "Ann", "a@x.example", "b@x.example", "c@x.example", external_id="7")
     found = recognize(
@@ -219,7 +219,7 @@ def test_a_full_contact_takes_no_further_address():
     assert found.matches == {}
 
 
-def test_who_counted_for_a_repeat_and_grows_leaves_it_to_count_itself():
+def test_a_repeat_counts_when_its_twin_gets_another_address():
     """If one of two contacts with the same addresses gets another one, both count."""
     numbers = count(1)
     ann = candidate(next(numbers), "Ann", "a@x.example")

@@ -131,7 +131,7 @@ READERS = {
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("reader", READERS)
-def test_the_time_is_in_proportion_to_the_length(monkeypatch, reader):
+def test_reading_time_is_linear(monkeypatch, reader):
     """Reading time is linear for texts that repeat a few characters between any
     prefix and suffix.
     """
@@ -164,7 +164,7 @@ class Counting:
         return self.method(text)
 
 
-def test_no_pattern_of_an_address_is_given_a_long_text(monkeypatch):
+def test_address_patterns_get_no_long_text(monkeypatch):
     """Text longer than any wrapped address is rejected before a pattern runs."""
     patterns = [Counting(each) for each in addresses._WRAPPINGS]
     monkeypatch.setattr(addresses, "_WRAPPINGS", patterns)
@@ -187,7 +187,7 @@ PLAIN_ADDRESS = re.compile(
 @example("a@b.ab@b.ab")
 @example("a..b@b.ab")
 @example("<.-a@b.ab.@c.ab")
-def test_the_addresses_in_a_text_are_those_of_a_pattern(text):
+def test_the_addresses_in_a_text_equal_those_of_a_pattern(text):
     """A hint names what this pattern finds, but in linear time."""
     found = list(dict.fromkeys(PLAIN_ADDRESS.findall(text)))
     assert list(dict.fromkeys(addresses._addresses_in(text))) == found
@@ -195,7 +195,7 @@ def test_the_addresses_in_a_text_are_those_of_a_pattern(text):
 
 @given(st.text("ab1.@<>()[]:;, \t\"'ü", max_size=25))
 @example("mailto:a@b.example")
-def test_what_is_wrapped_is_no_address_as_it_stands(text):
+def test_wrapped_text_is_no_valid_address(text):
     """Text with wrapping is never valid, so it needs no validation before the
     wrapping is removed.
     """
@@ -221,7 +221,7 @@ def test_each_part_of_a_field_has_one_at_sign(text):
     ],
     ids=["a field", "a form", "ids", "a broken row"],
 )
-def test_the_memory_is_a_few_times_the_length(read, unit):
+def test_memory_is_a_small_multiple_of_the_length(read, unit):
     """A pattern that stores its backtracking positions would take a hundred times as much."""
     body = unit * (300_000 // len(unit))
     tracemalloc.start()
@@ -234,7 +234,7 @@ def test_the_memory_is_a_few_times_the_length(read, unit):
     assert peak < 40 * len(body)
 
 
-def test_long_texts_are_not_remembered():
+def test_long_texts_are_not_cached():
     """A cache of external texts limits their length, not only their number."""
     asked = []
 
@@ -266,7 +266,7 @@ CHARSETS = sorted(
     ),
     st.booleans(),
 )
-def test_any_bytes_in_any_charset_are_text_or_refused(charset, parts, is_late):
+def test_any_bytes_in_any_charset_are_decoded_or_rejected(charset, parts, is_late):
     """A file is decoded, with invalid bytes as lone surrogates, or rejected with a reason. The same
     holds for a hook's message with a charset.
     """
@@ -281,7 +281,7 @@ def test_any_bytes_in_any_charset_are_text_or_refused(charset, parts, is_late):
 @given(st.recursive(st.text() | st.integers(), lambda each: st.dictionaries(st.text(), each)))
 @example("\x7f\x9b31m\u202eevil\U000e0041\n\x1b]0;pwn\x07")
 @example("Zoë ☑ 李")
-def test_json_for_a_terminal_is_the_same_json_and_readable(value):
+def test_json_for_a_terminal_is_equivalent_and_printable(value):
     """The text has no character that controls a terminal, and letters stay readable."""
     text = json_text(value, indent=2)
     assert json.loads(text) == value

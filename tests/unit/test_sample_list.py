@@ -21,7 +21,7 @@ def text(contacts: int, seed: int = 1) -> str:
 
 
 @pytest.fixture(scope="module")
-def people() -> list[list[str]]:
+def listed_rows() -> list[list[str]]:
     """Return the cells of ten thousand rows."""
     header, *rows = csv.reader(io.StringIO(text(10_000), newline=""))
     assert tuple(header) == HEADER
@@ -56,7 +56,7 @@ def test_a_seed_decides_every_byte() -> None:
 
 
 @pytest.mark.parametrize("contacts", [0, 1, 2_000, 2_001])
-def test_there_are_as_many_rows_as_asked_for(contacts) -> None:
+def test_the_list_has_the_requested_number_of_rows(contacts) -> None:
     """Malformed rows count; the header does not."""
     assert len(text(contacts).splitlines()) == contacts + 1
 
@@ -99,18 +99,18 @@ def test_addresses_are_shared_by_few_some_and_many(staged) -> None:
     assert min(agencies) > 20
 
 
-def test_people_are_listed_twice_and_in_upper_case(people) -> None:
+def test_contacts_are_repeated_unchanged_and_in_upper_case(listed_rows) -> None:
     """Duplicates occur unchanged and in upper case."""
-    listed = Counter(tuple(row) for row in people if len(row) == len(HEADER) and row[3])
+    listed = Counter(tuple(row) for row in listed_rows if len(row) == len(HEADER) and row[3])
     assert sum(count > 1 for count in listed.values()) > 50
-    given = {row[3] for row in people if len(row) == len(HEADER)}
-    twins = {address for address in given if address.isupper()}
-    assert len({address.casefold() for address in given} & {a.casefold() for a in twins}) > 50
+    emails = {row[3] for row in listed_rows if len(row) == len(HEADER)}
+    twins = {address for address in emails if address.isupper()}
+    assert len({address.casefold() for address in emails} & {a.casefold() for a in twins}) > 50
 
 
-def test_names_and_domains_go_beyond_ascii(people) -> None:
+def test_names_and_domains_are_not_only_ascii(listed_rows) -> None:
     """There are accents in names, an international domain, tags, and quotes in company names."""
-    cells = [cell for row in people for cell in row]
+    cells = [cell for row in listed_rows for cell in row]
     assert "Zoë" in cells
     assert any("@bücherpost.example.net" in cell for cell in cells)
     assert any("+news" in cell for cell in cells)
@@ -120,14 +120,14 @@ def test_names_and_domains_go_beyond_ascii(people) -> None:
 def test_some_unsubscribed_at_the_old_provider(staged) -> None:
     """About three percent are opted out, some of them with a second address."""
     rows, _ = staged
-    out = [row for row in rows if UNSUBSCRIBED in row.tags]
-    assert 0.02 < len(out) / len(rows) < 0.04
-    assert any(row.identities[1] for row in out)
+    opted_out = [row for row in rows if UNSUBSCRIBED in row.tags]
+    assert 0.02 < len(opted_out) / len(rows) < 0.04
+    assert any(row.identities[1] for row in opted_out)
 
 
-def test_no_address_can_reach_anyone(people) -> None:
+def test_no_address_can_reach_anyone(listed_rows) -> None:
     """Every domain is reserved for documentation."""
-    for row in people:
+    for row in listed_rows:
         for cell in row[3:6]:
             try:
                 domain = normalize_address(cell).match_key.rpartition("@")[2]

@@ -24,7 +24,7 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-def test_the_example_has_each_setting_with_its_default_and_a_sentence() -> None:
+def test_the_example_explains_each_setting_with_its_default() -> None:
     """`.env.example` and the code have the same settings in the same order with the same defaults,
     and a comment precedes each.
     """
@@ -41,7 +41,7 @@ def test_the_example_has_each_setting_with_its_default_and_a_sentence() -> None:
     assert all(sentence.endswith(".") for sentence, _, _ in found)
 
 
-def test_the_example_can_be_used_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_can_be_used_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Empty values count as unset, and the defaults are valid."""
     for name, value in re.findall(r"^([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE):
         monkeypatch.setenv(name, value)
@@ -74,7 +74,7 @@ def test_urls_are_both_given_or_both_not(
         settings.require_urls()
 
 
-def test_a_wrong_value_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_setting_is_named_and_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     """One message names every invalid setting and the reason, and quotes no value."""
     monkeypatch.setenv("CHUNK_SIZE", "hunter2")
     monkeypatch.setenv("DATABASE_URL", "mysql://user:hunter2@localhost/x")
@@ -88,7 +88,7 @@ def test_a_wrong_value_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
-def test_seconds_are_numbers(value: str) -> None:
+def test_seconds_are_finite_numbers(value: str) -> None:
     """No setting allows an infinite or undefined wait."""
     for name, field in Settings.model_fields.items():
         if field.annotation is float:
@@ -108,7 +108,7 @@ def test_no_value_is_ever_quoted(value: str) -> None:
         assert len(messages) == 1
 
 
-def test_encrypted_redis_is_not_verified_and_nothing_is_sent_twice() -> None:
+def test_encrypted_redis_is_unverified_and_without_retries() -> None:
     """Hosted Redis uses self-signed certificates, and a client with retries would enqueue twice."""
     options: dict[str, Any] = redis_client(REDIS).connection_pool.connection_kwargs
     assert options["ssl_cert_reqs"] == "none"
@@ -117,7 +117,7 @@ def test_encrypted_redis_is_not_verified_and_nothing_is_sent_twice() -> None:
     assert options["socket_keepalive"] is True
 
 
-def test_a_socket_url_is_understood() -> None:
+def test_a_socket_url_is_parsed() -> None:
     """The URL of the embedded server, with a quoted path, is parsed."""
     pool = redis_client("unix:///tmp/a%20b/valkey.sock").connection_pool
     assert pool.connection_kwargs["path"] == "/tmp/a b/valkey.sock"

@@ -57,7 +57,7 @@ def tokens_of(settings, number, salt):
 
 
 @given(rotations(), ids, salts, st.sampled_from(["", "/", ".", ")", " ", "<", ".,"]))
-def test_a_token_verifies_while_its_key_is_listed_and_no_longer(rotation, number, salt, around):
+def test_a_token_is_valid_while_its_key_is_listed(rotation, number, salt, around):
     """The key's position and punctuation around the token do not matter."""
     before, after, is_listed = rotation
     for token, verifies in tokens_of(keyed(*before), number, salt):
@@ -66,7 +66,7 @@ def test_a_token_verifies_while_its_key_is_listed_and_no_longer(rotation, number
 
 
 @given(rotations(), ids, salts)
-def test_a_secret_stays_as_it_is_while_its_key_is_listed(rotation, number, salt):
+def test_a_secret_is_unchanged_while_its_key_is_listed(rotation, number, salt):
     """The order of keys does not matter. A missing key is an error and is not
     replaced by another.
     """
@@ -82,7 +82,7 @@ def test_a_secret_stays_as_it_is_while_its_key_is_listed(rotation, number, salt)
 
 
 @given(ids, salts, st.data())
-def test_a_token_with_a_bit_flipped_is_none(number, salt, data):
+def test_a_token_with_a_flipped_bit_is_invalid(number, salt, data):
     """One flipped bit anywhere invalidates the token, whichever keys are listed. The last base64
     character has two unused bits and is compared as text.
     """
@@ -94,7 +94,7 @@ def test_a_token_with_a_bit_flipped_is_none(number, salt, data):
 
 
 @given(ids, st.data())
-def test_a_token_names_no_key_that_did_not_make_it(number, data):
+def test_a_token_with_another_key_id_is_invalid(number, data):
     """Replacing the key id by that of another listed key invalidates the token."""
     settings = keyed(*data.draw(st.permutations([KEY, OTHER, THIRD])))
     first, *others = signing.signing_key_ids(settings)
@@ -105,7 +105,7 @@ def test_a_token_names_no_key_that_did_not_make_it(number, data):
 
 
 @given(ids, ids, salts, salts)
-def test_a_token_for_one_purpose_is_none_for_another(number, other, salt, other_salt):
+def test_a_token_is_invalid_for_another_purpose(number, other, salt, other_salt):
     """A token is invalid for another purpose, hook, account, address or salt. A digest cannot be
     moved to another token.
     """
@@ -130,7 +130,7 @@ def test_a_former_salt_stays_valid_next_to_the_new_one():
 
 
 @given(lists_of_keys, st.sampled_from([",", " ", "\n", ", ", " ,\t,"]))
-def test_keys_are_separated_by_commas_and_blanks(given_keys, between):
+def test_keys_are_separated_by_commas_or_blanks(given_keys, between):
     """Keys keep their order without duplicates. Their ids are distinct and contain no part of a
     key.
     """
@@ -144,20 +144,20 @@ def test_keys_are_separated_by_commas_and_blanks(given_keys, between):
 
 
 @pytest.mark.parametrize("text", ["short", f"{KEY},short", f"{'x' * 16} {'y' * 16}"])
-def test_no_key_is_short(text):
+def test_short_keys_are_rejected(text):
     """The error does not quote the key."""
     with pytest.raises(SettingsError, match=r"SIGNING_KEYS: .*32 characters") as raised:
         Settings(signing_keys=SecretStr(text))
     assert text not in str(raised.value)
 
 
-def test_separators_alone_are_no_key():
+def test_separators_alone_count_as_empty():
     """They count as an empty value."""
     assert Settings(signing_keys=SecretStr(" ,, ")).signing_keys is None
 
 
 @given(ids, ids)
-def test_a_link_leads_back_to_what_it_was_made_for(account_id, address_id):
+def test_a_link_is_parsed_to_its_account_and_address(account_id, address_id):
     """A link is parsed to its account and address only with its own key."""
     token = signing.one_click_token(SETTINGS, account_id, address_id)
     assert signing.parse_one_click_token(SETTINGS, token) == (account_id, address_id)
@@ -165,7 +165,7 @@ def test_a_link_leads_back_to_what_it_was_made_for(account_id, address_id):
 
 
 @given(ids, ids, st.data())
-def test_a_link_with_one_character_changed_is_none(account_id, address_id, data):
+def test_a_link_with_a_changed_character_is_invalid(account_id, address_id, data):
     """Changing an id, a full stop or a character of the digest invalidates the link."""
     token = signing.one_click_token(SETTINGS, account_id, address_id)
     at = data.draw(st.integers(0, len(token) - 1))
@@ -179,7 +179,7 @@ made_up = st.from_regex(
 
 
 @given(st.text() | made_up)
-def test_no_text_that_was_not_made_here_is_a_link(text):
+def test_other_texts_are_no_links(text):
     """Any other text is invalid and raises nothing, even with huge numbers and non-ASCII digits."""
     for token in (text, f"{signing.signing_key_id(SETTINGS)}.{text}"):
         assert signing.parse_one_click_token(SETTINGS, token) is None
@@ -188,16 +188,16 @@ def test_no_text_that_was_not_made_here_is_a_link(text):
         assert not signing.is_hook_token(SETTINGS, token, hook_id or 1, (SALT,))
 
 
-def test_ids_side_by_side_do_not_run_together():
+def test_adjacent_ids_are_not_confused():
     """Account 1 with address 11 differs from account 11 with address 1."""
     first = signing.one_click_token(SETTINGS, 1, 11).rsplit(".", 1)[1]
     second = signing.one_click_token(SETTINGS, 11, 1).rsplit(".", 1)[1]
     assert first != second
 
 
-def test_each_secret_is_of_its_own():
+def test_all_secrets_differ():
     """Secrets differ by purpose, hook, salt, account and key, so none can replace another."""
-    made = [
+    secrets = [
         derived
         for settings in (SETTINGS, OTHER_KEY)
         for number in (1, 2)
@@ -208,8 +208,8 @@ def test_each_secret_is_of_its_own():
             signing.one_click_token(settings, number, number),
         )
     ]
-    assert len(set(made)) == len(made) == 32
-    assert not any(KEY in text or OTHER in text for text in made)
+    assert len(set(secrets)) == len(secrets) == 32
+    assert not any(KEY in text or OTHER in text for text in secrets)
 
 
 def test_a_hook_token_names_its_hook():
@@ -217,7 +217,7 @@ def test_a_hook_token_names_its_hook():
     assert signing.parse_hook_token(signing.hook_token(SETTINGS, 77, SALT)) == 77
 
 
-def test_a_signature_is_what_the_documentation_says():
+def test_a_signature_is_as_documented():
     """It is HMAC-SHA256 with the secret's text over the timestamp, a full stop and the body."""
     body = b'{"a": "\xff"}'
     expected = hmac.new(b"secret", b"1700000000." + body, hashlib.sha256).hexdigest()
@@ -225,9 +225,9 @@ def test_a_signature_is_what_the_documentation_says():
 
 
 @given(st.text(), st.text(st.characters(codec="utf-8")))
-def test_texts_are_the_same_or_not(given_, expected):
+def test_texts_are_compared_correctly(text, expected):
     """The comparison is correct for any characters of a header, lone surrogates included."""
-    assert signing.equal_in_constant_time(given_, expected) == (given_ == expected)
+    assert signing.equal_in_constant_time(text, expected) == (text == expected)
 
 
 def test_without_a_key_nothing_is_derived():

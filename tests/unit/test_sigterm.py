@@ -34,7 +34,7 @@ def passed_on() -> Iterator[list[int]]:
         signal.signal(number, handler)
 
 
-def test_a_second_signal_in_the_middle_of_the_first_changes_nothing(passed_on: list[int]):
+def test_a_second_signal_during_the_first_changes_nothing(passed_on: list[int]):
     """A platform signals every process and the master forwards the signal, so two may arrive
     together. The handler neither deadlocks nor notifies dramatiq twice.
     """

@@ -11,7 +11,7 @@ from producers.fair_executor import FairExecutor
 
 
 @given(handed_in=st.lists(st.sampled_from("abc"), max_size=12))
-async def test_no_account_waits_for_more_than_one_piece_of_another(handed_in):
+async def test_accounts_take_turns(handed_in):
     """Pieces that arrive while one runs are done by turns, each account's in order of arrival."""
     long_work, may_begin, done = FairExecutor(), Event(), []
     first = asyncio.create_task(long_work.run_in_turn("first", may_begin.wait))
@@ -37,7 +37,7 @@ async def test_no_account_waits_for_more_than_one_piece_of_another(handed_in):
     assert [account for account, _ in done] == rounds
 
 
-async def test_what_it_raises_is_raised_and_what_was_given_up_is_not_done():
+async def test_errors_are_raised_and_cancelled_work_is_skipped():
     """Work of a request that was given up is not done."""
     long_work, may_begin, done = FairExecutor(), Event(), []
     first = asyncio.create_task(long_work.run_in_turn("a", may_begin.wait))

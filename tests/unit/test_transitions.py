@@ -17,7 +17,9 @@ from tests.kit.documents import params_of, variants_of
 KINDS = ["admin", "manual", "list_unsubscribe", "feedback", "spam"]
 SPREADING = {Status.ADMIN, Status.MANUAL}
 knowns = st.builds(
-    lambda status, spread, beside: AddressState(status, spread and status in SPREADING, beside),
+    lambda status, spread, sibling_opted_out: AddressState(
+        status, spread and status in SPREADING, sibling_opted_out
+    ),
     st.sampled_from(Status),
     st.booleans(),
     st.booleans(),
@@ -34,7 +36,7 @@ def expected_opt_in(known: AddressState) -> tuple[str, str | None]:
     return ("rejected", "sibling_opted_out") if known.sibling_opted_out else ("applied", None)
 
 
-def test_ranks_and_marketability_are_those_of_the_design():
+def test_ranks_and_marketability_are_as_specified():
     """Every status has the rank, the propagated rank and the marketability that the
     rules specify.
     """
@@ -54,7 +56,7 @@ def test_opt_in_follows_its_table(known: AddressState):
 
 
 @given(knowns, st.sampled_from(KINDS))
-def test_opt_out_applies_exactly_where_it_climbs(known: AddressState, kind: str):
+def test_opt_out_replaces_exactly_lower_ranks(known: AddressState, kind: str):
     """An opt-out replaces every lower rank, including a propagated one, and no other."""
     decision = get_action("opt_out").decide(known, OptOutParams(kind=kind))
     present = (model.SPREAD_RANK if known.is_propagated else model.RANK)[known.status]
@@ -65,7 +67,7 @@ def test_opt_out_applies_exactly_where_it_climbs(known: AddressState, kind: str)
 
 
 @given(knowns, st.booleans())
-def test_an_import_lifts_by_the_rules_of_an_opt_in_or_keeps(known: AddressState, permission: bool):
+def test_an_import_opts_in_only_with_permission(known: AddressState, permission: bool):
     """Without permission a known address keeps its status; with it, the rules of an
     opt-in apply.
     """
@@ -77,9 +79,7 @@ def test_an_import_lifts_by_the_rules_of_an_opt_in_or_keeps(known: AddressState,
 
 
 @given(knowns, st.sampled_from(sorted(Status)), st.booleans())
-def test_a_stated_status_lets_a_known_address_only_climb(
-    known: AddressState, stated: Status, permission: bool
-):
+def test_a_stated_status_never_lowers_a_rank(known: AddressState, stated: Status, permission: bool):
     """A suppression stated by a file replaces a lower rank. A stated status never lowers a rank,
     and one below permission gives none.
     """
@@ -96,7 +96,7 @@ def test_a_stated_status_lets_a_known_address_only_climb(
 
 
 @given(st.sampled_from(sorted(Status)), st.booleans())
-def test_a_stated_status_is_the_first_one_but_no_permission(stated: Status, permission: bool):
+def test_a_new_address_gets_the_stated_status_without_permission(stated: Status, permission: bool):
     """A new address gets the status that its file states. Only the importer's claim of permission
     makes it marketable; no column does.
     """
@@ -109,7 +109,7 @@ def test_a_stated_status_is_the_first_one_but_no_permission(stated: Status, perm
 @pytest.mark.parametrize(
     ("permission", "status"), [(True, "single_opt_in"), (False, "non_marketable")]
 )
-def test_a_new_address_gets_its_first_status_by_the_permission(permission: bool, status: str):
+def test_permission_decides_the_first_status(permission: bool, status: str):
     """The importer's claim of permission decides the first status (seeds 000 to 002)."""
     action = get_action("import")
     decision = action.decide(AddressState(None), ImportParams(permission=permission))
@@ -138,7 +138,7 @@ def test_deciding_again_on_the_result_changes_nothing(known: AddressState, name:
         assert again.outcome is Outcome.UNCHANGED
 
 
-def test_each_table_has_one_edge_for_each_status():
+def test_each_table_has_one_transition_for_each_status():
     """Each status occurs exactly once, and each transition has an explanation."""
     for action in all_actions().values():
         froms = [transition.from_status for transition in action.transitions]
@@ -146,12 +146,12 @@ def test_each_table_has_one_edge_for_each_status():
         assert all(transition.because for transition in action.transitions)
 
 
-def test_each_reason_has_a_meaning_for_people():
+def test_each_reason_is_explained():
     """Every reason that counts or results can show has an explanation."""
     assert all(reason.meaning for reason in Reason)
 
 
-def test_an_unknown_action_is_refused_with_the_names_there_are():
+def test_an_unknown_action_is_rejected_with_the_known_names():
     """The error for an unknown action lists the known ones."""
     with pytest.raises(NotFound, match=r"'unsubscribe'.*import.*opt_in.*opt_out"):
         get_action("unsubscribe")

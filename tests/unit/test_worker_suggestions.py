@@ -58,7 +58,7 @@ def test_more_work_never_needs_fewer(before, queue, more, wider, capacity) -> No
 
 
 @given(loads=both_queues(), capacity=capacities)
-def test_no_worker_is_needed_that_would_find_nothing(loads, capacity) -> None:
+def test_no_more_workers_are_needed_than_find_work(loads, capacity) -> None:
     """There are never more workers than MAX_WORKERS, or than fill the usable lanes."""
     needed = needed_workers(loads, capacity)
     usable = math.ceil(sum(each.lanes for each in loads) / capacity.lanes)
@@ -66,7 +66,7 @@ def test_no_worker_is_needed_that_would_find_nothing(loads, capacity) -> None:
 
 
 @given(seconds=work, capacity=capacities)
-def test_opt_outs_weigh_more(seconds, capacity) -> None:
+def test_opt_outs_need_at_least_as_many_workers(seconds, capacity) -> None:
     """Urgent work needs at least as many workers as the same bulk work."""
     urgent, bulk = (
         needed_workers([load(queue, seconds, 10**4)], capacity) for queue in ("opt_outs", "bulk")
@@ -79,7 +79,7 @@ def test_opt_outs_weigh_more(seconds, capacity) -> None:
         st.tuples(st.integers(1, 100), st.floats(-1_000, 1_000)), min_size=1, max_size=60
     )
 )
-def test_what_is_held_was_needed_lately(needs) -> None:
+def test_the_suggestion_is_a_recent_need(needs) -> None:
     """The suggestion is at least the current need and at most the highest past one. After two holds
     of low need it falls to that need, even if Postgres's clock jumps.
     """
@@ -97,7 +97,7 @@ def test_what_is_held_was_needed_lately(needs) -> None:
 
 
 @given(needs=st.lists(st.integers(1, 20), min_size=1, max_size=400), poll=st.floats(1, 60))
-def test_fewer_are_suggested_once_in_a_hold_at_most(needs, poll) -> None:
+def test_the_suggestion_falls_at_most_once_per_hold(needs, poll) -> None:
     """For any sequence of needs, a decrease follows another one only after a hold."""
     before: Suggestion | None = None
     fell_at = []
@@ -155,14 +155,14 @@ class Fleet:
     poll_seconds: int
     startup_seconds: int
     ready_at: list[int] = field(default_factory=lambda: [0])
-    told: list[int] = field(default_factory=list)
+    suggested: list[int] = field(default_factory=list)
     suggestion: Suggestion | None = None
 
     def poll(self, loads: list[QueueLoad], now: int) -> None:
         """Ask for a suggestion as the platform does, and start or end dynos."""
         self.suggestion = next_suggestion(self.suggestion, needed_workers(loads, DYNO), float(now))
         wanted = self.suggestion.workers
-        self.told.append(wanted)
+        self.suggested.append(wanted)
         self.ready_at = sorted(self.ready_at)[:wanted]
         self.ready_at += [now + self.startup_seconds] * (wanted - len(self.ready_at))
 
@@ -180,13 +180,13 @@ class Fleet:
 def drive(jobs: list[Job], fleet: Fleet, seconds: int) -> None:
     """Simulate the fleet for these seconds, with jobs as they arrive."""
     for now in range(seconds):
-        here = [job for job in jobs if job.arrives <= now and job.ended is None]
+        active = [job for job in jobs if job.arrives <= now and job.ended is None]
         if now % fleet.poll_seconds == 0:
-            fleet.poll([seen(queue, here) for queue in ("bulk", "opt_outs")], now)
-        fleet.work(here, now)
+            fleet.poll([measured_load(queue, active) for queue in ("bulk", "opt_outs")], now)
+        fleet.work(active, now)
 
 
-def seen(queue: str, jobs: list[Job]) -> QueueLoad:
+def measured_load(queue: str, jobs: list[Job]) -> QueueLoad:
     """Return the measured load of the jobs of a queue."""
     own = [job for job in jobs if job.queue == queue]
     return load(queue, sum(job.remaining for job in own), sum(job.lanes() for job in own))
@@ -244,12 +244,12 @@ def test_a_fleet_that_follows_converges(
         waits[job.queue] = max(waits[job.queue], (job.ended or 0) - job.arrives)
     assert waits["bulk"] <= bulk_seconds + to_start
     assert waits["opt_outs"] <= TARGET * OPT_OUTS_SHARE + to_start
-    assert max(fleet.told) == most
-    assert fleet.told[-1] == 1
-    assert turns(fleet.told) <= 1
+    assert max(fleet.suggested) == most
+    assert fleet.suggested[-1] == 1
+    assert turns(fleet.suggested) <= 1
 
 
-def turns(told: list[int]) -> int:
+def turns(suggestions: list[int]) -> int:
     """Return how often a rise is followed by a fall, or a fall by a rise."""
-    ways = [b > a for a, b in pairwise(told) if a != b]
+    ways = [b > a for a, b in pairwise(suggestions) if a != b]
     return sum(a != b for a, b in pairwise(ways))

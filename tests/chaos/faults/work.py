@@ -29,24 +29,26 @@ _UNBLOCKED_SECONDS = 30.0
 async def raise_in_decision(context: FaultContext, fault: Fault) -> str:
     """Submit a job in which a few contacts make `decide` raise each time."""
     del fault
-    people = await _submit_marked(context)
-    context.producers.records.faulty.update(_ids(people[:_FAULTY]))
-    await _stumble(context, people, "raise", context.tokens)
+    contacts = await _submit_marked(context)
+    context.producers.records.faulty.update(_ids(contacts[:_FAULTY]))
+    await _stumble(context, contacts, "raise", context.tokens)
     return f"{_FAULTY} contacts raise"
 
 
 async def refuse_writes(context: FaultContext, fault: Fault) -> str:
     """Submit a job in which a few contacts cannot be written for some seconds."""
-    people = next(context.groups)
-    addresses = [address for person in people[:_FAULTY] for address in person.addresses.values()]
-    context.producers.records.faulty.update(_ids(people[:_FAULTY]))
+    contacts = next(context.groups)
+    addresses = [
+        address for contact in contacts[:_FAULTY] for address in contact.addresses.values()
+    ]
+    context.producers.records.faulty.update(_ids(contacts[:_FAULTY]))
     await context.observer.value("refuse_writes", addresses=addresses)
     try:
         await context.producers.submit(
             BulkRequest(
                 ACCOUNT,
                 "opt_out",
-                Selection(contacts=_ids(people)),
+                Selection(contacts=_ids(contacts)),
                 ("email1", "email2"),
                 requested_by=FAULT,
             )
@@ -59,9 +61,9 @@ async def refuse_writes(context: FaultContext, fault: Fault) -> str:
 
 async def block_loop(context: FaultContext, fault: Fault) -> str:
     """Block a worker's event loop once, until the watchdog ends the worker."""
-    people = await _submit_marked(context)
+    contacts = await _submit_marked(context)
     with _tokens(context.tokens, fault, 1) as folder:
-        await _stumble(context, people, "block", folder)
+        await _stumble(context, contacts, "block", folder)
         await _wait_for_hit(folder)
     await wait_for_async(lambda: _none_blocked(folder), _UNBLOCKED_SECONDS)
     return "blocked a loop"
@@ -69,9 +71,9 @@ async def block_loop(context: FaultContext, fault: Fault) -> str:
 
 async def poison_worker(context: FaultContext, fault: Fault) -> str:
     """Submit a job whose decision kills its worker twice and succeeds the third time."""
-    people = await _submit_marked(context)
+    contacts = await _submit_marked(context)
     with _tokens(context.tokens, fault, 2) as folder:
-        await _stumble(context, people, "kill", folder)
+        await _stumble(context, contacts, "kill", folder)
         await _wait_for_hit(folder)
         await wait_for_async(lambda: _are_all_taken(folder), fault.duration)
     killed = len(list(folder.glob("killed.*")))
@@ -80,12 +82,12 @@ async def poison_worker(context: FaultContext, fault: Fault) -> str:
 
 async def _submit_marked(context: FaultContext) -> list[SampleContact]:
     """Return contacts of which the first have the status that makes `stumble` fail."""
-    people = next(context.groups)
+    contacts = next(context.groups)
     job_id = await context.producers.submit(
         BulkRequest(
             ACCOUNT,
             "mark",
-            Selection(contacts=_ids(people[:_FAULTY])),
+            Selection(contacts=_ids(contacts[:_FAULTY])),
             params={"status": _MARKED},
             requested_by=FAULT,
         )
@@ -95,25 +97,25 @@ async def _submit_marked(context: FaultContext) -> list[SampleContact]:
         return bool(await context.observer.value("state_of", job_id=job_id) == "completed")
 
     await wait_for_async(marked, _PREPARED_SECONDS)
-    return people
+    return contacts
 
 
 async def _stumble(
-    context: FaultContext, people: list[SampleContact], how: str, tokens: Path
+    context: FaultContext, contacts: list[SampleContact], how: str, tokens: Path
 ) -> None:
     await context.producers.submit(
         BulkRequest(
             ACCOUNT,
             "stumble",
-            Selection(contacts=_ids(people)),
+            Selection(contacts=_ids(contacts)),
             params={"over": _MARKED, "how": how, "tokens": str(tokens)},
             requested_by=FAULT,
         )
     )
 
 
-def _ids(people: list[SampleContact]) -> tuple[int, ...]:
-    return tuple(person.contact_id for person in people)
+def _ids(contacts: list[SampleContact]) -> tuple[int, ...]:
+    return tuple(contact.contact_id for contact in contacts)
 
 
 @contextmanager
