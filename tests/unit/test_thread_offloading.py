@@ -12,7 +12,7 @@ from producers.fair_executor import FairExecutor
 
 @given(handed_in=st.lists(st.sampled_from("abc"), max_size=12))
 async def test_accounts_take_turns(handed_in):
-    """Pieces that arrive while one runs are done by turns, each account's in order of arrival."""
+    """Waiting work alternates between accounts, with each account's in order of arrival."""
     long_work, may_begin, done = FairExecutor(), Event(), []
     first = asyncio.create_task(long_work.run_in_turn("first", may_begin.wait))
     await asyncio.sleep(0)
