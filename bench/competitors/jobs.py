@@ -33,7 +33,7 @@ def serve(run: Callable[[Job, int], int]) -> int:
     for line in sys.stdin:
         try:
             _say(_timed(run, json.loads(line)))
-        except Exception as error:  # noqa: BLE001  # the harness has to be told
+        except Exception as error:  # noqa: BLE001  # the harness reports it
             _say({"error": f"{type(error).__name__}: {error}"})
             return 1
     return 0

@@ -69,5 +69,5 @@ class Controls:
         await asyncio.sleep(seconds)
         after = await self._observer.value("result_rows", job_id=job_id)
         if before != after:
-            text = f"job {job_id} has {after - before} results more than when that was answered"
+            text = f"job {job_id} got {after - before} more results after the answer"
             self._records.violations.append(Violation(check, text))

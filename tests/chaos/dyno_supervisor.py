@@ -92,7 +92,7 @@ class DynoSupervisor:
                 self.start()
 
     def _refused_to_end(self, group: WorkerGroup) -> None:
-        text = f"{group.log.name} was there {PLATFORM_KILLS_AFTER:.0f} s after SIGTERM"
+        text = f"{group.log.name} was still running {PLATFORM_KILLS_AFTER:.0f} s after SIGTERM"
         self.violations.append(Violation(ENDS, text))
         group.abort()
 

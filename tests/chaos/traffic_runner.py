@@ -101,7 +101,7 @@ class TrafficRunner:
         async with self._room:
             try:
                 await ask(one)
-            except Exception as error:  # noqa: BLE001 - whatever it is, a producer was let down
+            except Exception as error:  # noqa: BLE001 - any error violates the check
                 text = f"{type(one).__name__}: {type(error).__name__}: {str(error)[:200]}"
                 self._producers.records.violations.append(Violation(ANSWERED, text))
 

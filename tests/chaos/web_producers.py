@@ -126,7 +126,7 @@ class WebProducers:
         job = answer.body
         if (job["idempotency_key"], job["action"]) != (key, bulk_request.action):
             self._report_violation(
-                OWN_ANSWER, f"job {job_id} is said to have another key or action"
+                OWN_ANSWER, f"job {job_id} was answered with another key or action"
             )
 
     async def _ask(

@@ -83,7 +83,7 @@ class WebReaders:
     async def _check_complete(self, job_id: int, read: int, *, ended: bool) -> None:
         there = await self._observer.value("result_rows", job_id=job_id)
         if ended and read != there:
-            text = f"job {job_id} has {there} results, and {read} were sent"
+            text = f"job {job_id} has {there} results, but {read} were sent"
             self._records.violations.append(Violation(COMPLETE_STREAM, text))
 
     async def _follow(self, draw: Random) -> None:
@@ -105,7 +105,7 @@ class WebReaders:
             if line == "event: ended":
                 state = await self._observer.value("state_of", job_id=job_id)
                 if state not in FINAL_STATES:
-                    text = f"job {job_id} was said to have ended, and is {state}"
+                    text = f"job {job_id} was reported as ended but is {state}"
                     self._records.violations.append(Violation(FOLLOWED, text))
             if lines > _FOLLOWED_FOR:
                 return

@@ -17,13 +17,13 @@ from tests.kit.corruption_parts import (
 ADDRESS_CORRUPTIONS = (
     Corruption(
         "every_ledger_is_unbroken",
-        "an address is not what its last result made it",
+        "an address has another status than its last result",
         STAFF_IS.format(what="status = 'bounce'"),
     ),
     *(
         Corruption(
             "every_ledger_is_unbroken",
-            f"an address tells another past than its last result: {what}",
+            f"an address contradicts its last result: {what}",
             STAFF_IS.format(what=what),
         )
         for what in (
@@ -34,13 +34,13 @@ ADDRESS_CORRUPTIONS = (
     ),
     Corruption(
         "every_ledger_is_unbroken",
-        "an address tells another source than its last result",
+        "an address has another source than its last result",
         f"update email_addresses set propagated_from = {address_id('ann')}"
         " where match_key = 'staff0@example.com'",
     ),
     Corruption(
         "every_ledger_is_unbroken",
-        "a result begins where none had ended",
+        "a result begins with a status that no result ended with",
         STAFF_IS.format(what="previous_status = 'lockdown'") + "; update results"
         " set from_status = 'lockdown' where"
         f" {last_applied('staff3')}",
@@ -60,19 +60,19 @@ ADDRESS_CORRUPTIONS = (
     ),
     Corruption(
         "every_ledger_is_unbroken",
-        "an address names a job, and has no result at all",
+        "an address names a job but has no result",
         "insert into email_addresses (account_id, address, match_key, status, status_job_id)"
         f" values ({ACCOUNT}, 'x', 'x', 'single_opt_in', {OPT_IN})",
     ),
     Corruption(
         "every_ledger_is_unbroken",
-        "the account has no such address any more",
+        "the address of a result is missing",
         f"delete from contact_emails where address_id = {address_id('staff3')};"
         " delete from email_addresses where match_key = 'staff3@example.com'",
     ),
     Corruption(
         "every_ledger_is_unbroken",
-        "a result speaks of another one that its job has not",
+        "a result refers to another one that its job does not have",
         f"""
         update results set reason = 'same_address_in_job'
         where job_id = {FAILED} and outcome = 'rejected';
@@ -92,7 +92,7 @@ ADDRESS_CORRUPTIONS = (
     ),
     Corruption(
         "no_opt_out_was_reopened",
-        "an opt-out was led out of by way of a status that is not marketable",
+        "an opt-out was reopened through a non-marketable status",
         f"{OLD_WAS} update results set from_status = 'manual', to_status = 'non_marketable'"
         f" where address_id = {address_id('old')} and job_id = {OPT_IN} and outcome = 'applied';"
         f" update results set from_status = 'non_marketable' where address_id = {address_id('old')}"
@@ -109,39 +109,39 @@ ADDRESS_CORRUPTIONS = (
     ),
     Corruption(
         "no_opt_out_was_lost",
-        "an address is opted out less than it was found",
+        "an address has a lower rank than a result found",
         "update results set from_status = 'spam'"
         f" where address_id = {address_id('eve')} and reason = 'already_opted_out'",
     ),
     Corruption(
         "no_opt_out_was_lost",
-        "an address is opted out less than it was made",
+        "an address has a lower rank than a result gave it",
         ANN_IS.format(what="status = 'admin'"),
         also=("every_ledger_is_unbroken",),
     ),
     Corruption(
         "no_opt_out_was_lost",
-        "an opt-out of its own became one that spread",
+        "an opt-out in its own right became a propagated one",
         f"update email_addresses set propagated_from = {address_id('ann')}"
         " where match_key = 'bob@example.com'",
         also=("every_ledger_is_unbroken",),
     ),
     Corruption(
         "no_opt_out_was_lost",
-        "an opted-out address bounces now",
+        "an opted-out address became a bounced one",
         "update email_addresses set status = 'hard_bounce' where match_key = 'bob@example.com'",
         also=("every_ledger_is_unbroken",),
     ),
     Corruption(
         "no_opt_out_was_lost",
-        "an address is not there any more",
+        "an opted-out address is missing",
         f"delete from contact_emails where address_id = {address_id('bob')};"
         " delete from email_addresses where match_key = 'bob@example.com'",
         also=("every_ledger_is_unbroken",),
     ),
     Corruption(
         "no_address_is_marketable_beside_an_opt_out",
-        "contacts came by another way and nobody let the opt-out spread",
+        "contacts were inserted without propagating the opt-out",
         f"""
         insert into contacts (account_id, id) values ({ACCOUNT}, 77), ({ACCOUNT}, 78);
         insert into email_addresses (account_id, id, address, match_key, status, contact_count)
@@ -153,7 +153,7 @@ ADDRESS_CORRUPTIONS = (
     ),
     Corruption(
         "no_address_is_marketable_beside_an_opt_out",
-        "an import ended without settling what it had left open",
+        "an import ended without its final counts and propagation",
         f"""
         insert into job_states (account_id, job_id, state)
         values ({ACCOUNT}, {PAUSED}, 'cancelled');
@@ -167,23 +167,23 @@ ADDRESS_CORRUPTIONS = (
     ),
     Corruption(
         "every_address_counts_its_contacts",
-        "an address counts one too many",
+        "an address counts one contact too many",
         STAFF_IS.format(what="contact_count = contact_count + 1"),
     ),
     Corruption(
         "every_address_counts_its_contacts",
-        "an address counts a repeat that is none",
+        "an address counts a repeat that does not exist",
         STAFF_IS.format(what="repeat_count = repeat_count + 1"),
     ),
     Corruption(
         "every_repeat_has_the_addresses_of_another",
-        "a contact does not count, and nobody else has its addresses",
+        "a contact is a repeat although no other has its addresses",
         "update contacts set is_repeat = true where given_name = 'staff3'",
         also=("every_address_counts_its_contacts",),
     ),
     Corruption(
         "every_recognized_row_is_its_contacts",
-        "a row was recognized as a stranger",
+        "a row was recognized as a contact with other addresses",
         "update recognized_rows set contact_id = (select id from contacts where given_name ="
         " 'cid')",
         also=("every_result_names_its_contact",),
@@ -196,7 +196,7 @@ ADDRESS_CORRUPTIONS = (
     ),
     Corruption(
         "every_result_names_its_contact",
-        "a result of an id that no contact has names one",
+        "a result of an unknown id names a contact",
         "update results r set contact_id = (select min(c.id) from contacts c"
         " where c.account_id = r.account_id) where reason = 'contact_not_found'",
     ),
@@ -208,17 +208,17 @@ ADDRESS_CORRUPTIONS = (
     ),
     Corruption(
         "every_address_counts_its_contacts",
-        "a role address, while an import brings more, counts too many",
+        "a role address counts too many contacts during an import",
         "update email_addresses set contact_count = 100 where match_key = 'info@example.com'",
     ),
     Corruption(
         "every_address_counts_its_contacts",
-        "a role address, while an import brings more, counts as none",
+        "a role address counts too few contacts during an import",
         "update email_addresses set contact_count = 2 where match_key = 'info@example.com'",
     ),
     Corruption(
         "every_address_counts_its_contacts",
-        "an address of nobody counts one",
+        "an address without a contact counts one",
         "insert into email_addresses (account_id, address, match_key, status, contact_count)"
         f" values ({ACCOUNT}, 'x', 'x', 'single_opt_in', 1)",
     ),

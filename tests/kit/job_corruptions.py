@@ -24,7 +24,7 @@ JOB_CORRUPTIONS = (
     Corruption("every_job_has_ended", "a job without a plan", new_job("planning", "null", "null")),
     Corruption(
         "every_pair_is_accounted_for",
-        "a pending chunk is gone",
+        "a pending chunk is missing",
         f"delete from job_chunks where job_id = {CANCELLED} and state = 'pending'",
     ),
     Corruption(
@@ -65,18 +65,18 @@ JOB_CORRUPTIONS = (
     ),
     Corruption(
         "every_pair_is_accounted_for",
-        "a contact that was asked for is in no chunk",
+        "a selected contact is in no chunk",
         f"update jobs set selection = '{{\"contacts\": 3}}' where id = {IMMEDIATE}",
     ),
     Corruption(
         "every_pair_is_accounted_for",
-        "a contact was listed that nobody asked for",
+        "a chunk has a contact that was not selected",
         f"update job_contacts set contact_ids = contact_ids || 1::bigint where job_id = {OPT_OUT}",
     ),
     *(
         Corruption(
             "job_counts_are_those_of_its_chunks",
-            f"a {state} job counts more than was reached by spreading",
+            f"a {state} job counts more propagated changes than its results",
             f"update jobs set propagated = propagated + 1 where id ="
             f" (select min(id) from jobs where state = '{state}' and planned_at is not null)",
         )
@@ -104,7 +104,7 @@ JOB_CORRUPTIONS = (
     ),
     Corruption(
         "chunk_counts_are_those_of_its_rows",
-        "a chunk and its job count a spread that has no result",
+        "a chunk and its job count a propagated change without a result",
         f"update job_chunks set propagated = propagated + 1 where job_id = {OPT_IN}"
         f" and chunk_no = (select min(chunk_no) from job_chunks where job_id = {OPT_IN}"
         f" and state = 'done'); update jobs set propagated = propagated + 1 where id = {OPT_IN}",
@@ -117,7 +117,7 @@ JOB_CORRUPTIONS = (
     ),
     Corruption(
         "chunk_counts_are_those_of_its_rows",
-        "a result is gone",
+        "a result is missing",
         f"delete from results where reason = 'contact_not_found' and job_id = {OPT_IN}",
         also=("every_selected_address_has_a_result",),
     ),
@@ -141,7 +141,7 @@ JOB_CORRUPTIONS = (
     ),
     Corruption(
         "no_chunk_is_half_done",
-        "a result of a chunk that is not there",
+        "a result of a missing chunk",
         "insert into results (account_id, job_id, chunk_no, item_id, field, outcome, reason,"
         ""
         " decided_at)"
@@ -150,14 +150,14 @@ JOB_CORRUPTIONS = (
     ),
     Corruption(
         "no_chunk_is_half_done",
-        "an uploaded row waits, and its contact is there",
+        "an uploaded row waits although its contact exists",
         "insert into import_rows (account_id, job_id, item_id, line, addresses, match_keys)"
         " select account_id, import_job_id, id, 2, '{}', '{}' from contacts"
         f" where import_job_id = {PAUSED}",
     ),
     Corruption(
         "no_chunk_is_half_done",
-        "an uploaded row waits, and was recognized",
+        "an uploaded row waits although it was recognized",
         "insert into import_rows (account_id, job_id, item_id, line, addresses, match_keys)"
         " select account_id, job_id, item_id, 2, '{}', '{}' from recognized_rows",
     ),
@@ -170,7 +170,7 @@ JOB_CORRUPTIONS = (
     ),
     Corruption(
         "one_result_for_each_pair",
-        "an address was reached twice",
+        "an opt-out was propagated to an address twice",
         "drop index results_of_job; insert into results"
         f" select * from results where job_id = {OPT_OUT} and cause = 'propagated' limit 1",
         also=("chunk_counts_are_those_of_its_rows", "every_ledger_is_unbroken"),
@@ -187,12 +187,12 @@ JOB_CORRUPTIONS = (
     ),
     Corruption(
         "every_selected_address_has_a_result",
-        "a contact that never came to be, and nothing says so",
+        "an import row has neither a contact nor a rejection",
         f"update job_chunks set item_ids = '{{77}}' where job_id = {FAILED} and chunk_no = 1",
     ),
     Corruption(
         "decided_only_while_running",
-        "decided after the cancel",
+        "decided after the cancellation",
         ENTERED_AT.format(
             moment=DECIDED.format(which="max") + " - interval '1 microsecond'", state="cancelled"
         ),
@@ -206,7 +206,7 @@ JOB_CORRUPTIONS = (
     ),
     Corruption(
         "decided_only_while_running",
-        "decided in a pause",
+        "decided during a pause",
         "insert into job_states (account_id, job_id, state, entered_at) values"
         f" ({ACCOUNT}, {CANCELLED}, 'paused', {DECIDED.format(which='min')} - interval '1"
         f" microsecond'),"
@@ -233,52 +233,52 @@ JOB_CORRUPTIONS = (
     ),
     Corruption(
         "decided_only_while_running",
-        "the end of a job was not noted",
+        "the end of a job was not recorded",
         f"delete from job_states where job_id = {OPT_IN} and state = 'completed'",
     ),
     Corruption(
         "decided_only_while_running",
-        "nothing was noted of a job",
+        "no state of a job was recorded",
         f"delete from job_states where job_id = {OPT_IN}",
     ),
     Corruption(
         "every_job_has_its_actor",
-        "the submission of a job is not kept",
+        "the submission of a job was not recorded",
         f"delete from activity where job_id = {OPT_IN} and event = 'job.submitted'",
     ),
     Corruption(
         "every_job_has_its_actor",
-        "a job says that another one asked",
+        "a job names another actor than its submission",
         f"update jobs set actor_kind = 'cli', via = 'cli' where id = {OPT_IN}",
     ),
     Corruption(
         "every_job_has_its_actor",
-        "a job of this version says nothing of who asked",
+        "a job of this version has no actor",
         f"update jobs set actor_kind = null, via = null where id = {OPT_IN}",
     ),
     Corruption(
         "every_job_has_its_actor",
-        "a submission is kept twice",
+        "a submission was recorded twice",
         "insert into activity (account_id, actor_kind, via, event, job_id) select account_id,"
         f" actor_kind, via, event, job_id from activity where job_id = {OPT_IN}",
     ),
     *(
         Corruption(
             "every_change_of_state_has_its_actor",
-            f"nobody is known to have done {act}",
+            f"{act} was recorded without an actor",
             f"delete from activity where event = '{act}'",
         )
         for act in ("job.paused", "job.resumed", "job.cancelled")
     ),
     Corruption(
         "every_change_of_state_has_its_actor",
-        "a confirmation is kept that never was",
+        "a confirmation was recorded that did not happen",
         "insert into activity (account_id, actor_kind, via, event, job_id)"
         f" values ({ACCOUNT}, 'cli', 'cli', 'plan.applied', {OPT_IN})",
     ),
     Corruption(
         "activity_stays_within_its_account",
-        "what was done with another account's hook is kept here",
+        "an activity is about another account's hook",
         "with hook as (insert into hooks (account_id, source, salt)"
         " select id, 'keap', decode(repeat('00', 16), 'hex') from accounts where name = 'default'"
         " returning id) insert into activity (account_id, actor_kind, via, event, hook_id)"
@@ -286,7 +286,7 @@ JOB_CORRUPTIONS = (
     ),
     Corruption(
         "activity_stays_within_its_account",
-        "a key of another account is said to have cancelled a job",
+        "a cancellation names a key of another account",
         "with key as (insert into api_keys (account_id, name, digest, scopes)"
         " select id, 'a service', sha256(''), '{jobs:write}' from accounts where name = 'default'"
         " returning id) update activity t set actor_kind = 'key', actor_id = key.id, via = 'http'"
@@ -294,7 +294,7 @@ JOB_CORRUPTIONS = (
     ),
     Corruption(
         "activity_stays_within_its_account",
-        "a hook that never was is said to have cancelled a job",
+        "a cancellation names a hook that does not exist",
         "update activity set actor_kind = 'hook', actor_id = 99, via = 'hook_form'"
         " where event = 'job.cancelled'",
     ),

@@ -80,7 +80,7 @@ class Model:
             else:
                 reached = [contact] if kind == "admin" else []
             for other in reached:
-                self._spread(held, other, to_status)
+                self._propagate(held, other, to_status)
         return counts
 
     def opt_out_addresses(self, addresses: list[str], kind: str) -> Counter:
@@ -97,7 +97,7 @@ class Model:
             if not self._is_role(address):
                 for contact, links in self.contacts.items():
                     if address in links.values():
-                        self._spread(address, contact, to_status)
+                        self._propagate(address, contact, to_status)
         return counts
 
     def import_rows(
@@ -135,7 +135,7 @@ class Model:
         for to_status in ("manual", "admin"):
             for held, contact in opt_outs:
                 if (self.statuses[held][0] == "admin") == (to_status == "admin"):
-                    self._spread(held, contact, to_status)
+                    self._propagate(held, contact, to_status)
         return counts, matches
 
     def _recognized(self, name: str, wanted: set[str]) -> int | None:
@@ -185,7 +185,7 @@ class Model:
             for links in self.contacts.values()
             for address in links.values()
             for other in links.values()
-            if self.statuses[address][0] in MARKETABLE and self._spreads(other, address)
+            if self.statuses[address][0] in MARKETABLE and self._is_propagated(other, address)
         ]
 
     def _each(self, contacts, fields, decide) -> Counter:
@@ -218,7 +218,7 @@ class Model:
             return "rejected", REFUSED[status]
         for links in (self.contacts if among is None else among).values():
             if address in links.values() and any(
-                self._spreads(other, address) for other in links.values()
+                self._is_propagated(other, address) for other in links.values()
             ):
                 return "rejected", "sibling_opted_out"
         self.statuses[address] = ("single_opt_in", False)
@@ -230,12 +230,12 @@ class Model:
                 if number in fields:
                     yield contact, address
 
-    def _spread(self, source: str, contact: int, to_status: str) -> None:
+    def _propagate(self, source: str, contact: int, to_status: str) -> None:
         for address in self.contacts[contact].values():
             if address != source and SPREAD_RANK[to_status] > self._rank(address):
                 self.statuses[address] = (to_status, True)
 
-    def _spreads(self, source: str, address: str) -> bool:
+    def _is_propagated(self, source: str, address: str) -> bool:
         return source != address and self._in_own_right(source) and not self._is_role(source)
 
     def _in_own_right(self, address: str) -> bool:

@@ -43,7 +43,7 @@ class Stumble(BulkAction):
     """Leaves every address unchanged, unless it fails."""
 
     name = "stumble"
-    summary = "Change nothing, and stumble over one status."
+    summary = "Change nothing, and fail at one status."
     params = StumbleParams
 
     def decide(self, state: AddressState, params: StumbleParams) -> Decision:
