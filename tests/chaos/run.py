@@ -140,7 +140,7 @@ async def _inject_faults(plan: Plan, run: _ChaosRun, show: Show) -> list[tuple[F
         run.context.producers,
         run.web,
         run.context.observer,
-        contacts=run.people,
+        contacts=run.contacts,
         completion_url=run.receiver.url,
     )
     async with asyncio.TaskGroup() as group:
