@@ -32,37 +32,37 @@ class Controls:
     def __init__(self, observer: Observer, records: Records) -> None:
         self._observer = observer
         self._records = records
-        self._in_hand: set[int] = set()
+        self._reserved: set[int] = set()
 
     async def pause_for(
         self, entry_point: JobController, job_id: int, seconds: float, then: str
     ) -> bool:
         """Pause the job, and resume or cancel it after this time; return whether it was paused."""
-        if job_id in self._in_hand:
+        if job_id in self._reserved:
             return False
-        self._in_hand.add(job_id)
+        self._reserved.add(job_id)
         if not await entry_point.pause(job_id):
-            self._in_hand.discard(job_id)
+            self._reserved.discard(job_id)
             return False
         self._records.paused += 1
         await self._expect_no_change(job_id, seconds, PAUSED)
         # A late request to resume would undo the next pause, so such a job stays reserved.
         if then == "cancel" or await entry_point.resume(job_id):
-            self._in_hand.discard(job_id)
+            self._reserved.discard(job_id)
         if then == "cancel":
             await self.cancel(entry_point, job_id)
         return True
 
     async def cancel(self, entry_point: JobController, job_id: int) -> None:
         """Cancel the job, unless it is being controlled already."""
-        if job_id in self._in_hand:
+        if job_id in self._reserved:
             return
-        self._in_hand.add(job_id)
+        self._reserved.add(job_id)
         self._records.to_be_cancelled.add(job_id)
         if await entry_point.cancel(job_id):
             self._records.cancelled += 1
             await self._expect_no_change(job_id, _CANCELLED_SECONDS, CANCELLED)
-        self._in_hand.discard(job_id)
+        self._reserved.discard(job_id)
 
     async def _expect_no_change(self, job_id: int, seconds: float, check: str) -> None:
         before = await self._observer.value("result_rows", job_id=job_id)

@@ -54,7 +54,7 @@ class Fleet:
         self._workers = [self._worker_dyno(n, count) for n, count in enumerate(PROCESSES, start=1)]
         self._web = DynoSupervisor(self._start_web, processes=1, was_killed_by_work=lambda _: False)
         self._dynos = [*self._workers, self._web]
-        self._keeping: asyncio.Task[None] | None = None
+        self._supervision: asyncio.Task[None] | None = None
 
     @property
     def web_url(self) -> str:
@@ -75,7 +75,7 @@ class Fleet:
         """Start every group, and restart each whenever it ends."""
         for dyno in self._dynos:
             dyno.start()
-        self._keeping = asyncio.create_task(self._keep_running())
+        self._supervision = asyncio.create_task(self._keep_running())
 
     async def _keep_running(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -137,15 +137,15 @@ class Fleet:
         return left
 
     async def _stop_restarting(self) -> None:
-        if self._keeping is not None:
-            self._keeping.cancel()
+        if self._supervision is not None:
+            self._supervision.cancel()
             with suppress(asyncio.CancelledError):
-                await self._keeping
+                await self._supervision
 
     def kill(self) -> None:
         """Kill the remaining processes."""
-        if self._keeping is not None:
-            self._keeping.cancel()
+        if self._supervision is not None:
+            self._supervision.cancel()
         for dyno in self._dynos:
             dyno.kill()
 

@@ -52,15 +52,15 @@ async def _look(
 ) -> list[Violation]:
     tokens, used = await observer.value("tokens"), [_seconds_used(worker) for worker in workers]
     await asyncio.sleep(seconds)
-    moved = await observer.value("tokens") - tokens
+    changes = await observer.value("tokens") - tokens
     shares = [
         (worker.pid, (_seconds_used(worker) - before) / seconds)
         for worker, before in zip(workers, used, strict=True)
     ]
     return [
         *(
-            [Violation(NO_LANE_HELD, f"{moved} changes of lanes in {seconds:.0f} s", moved)]
-            if moved
+            [Violation(NO_LANE_HELD, f"{changes} changes of lanes in {seconds:.0f} s", changes)]
+            if changes
             else []
         ),
         *(

@@ -100,8 +100,8 @@ class RecoveryWatcher:
         return Recovery(kind, now - last_end, now - ended, new_job, None, stalled)
 
     async def _keep_unmoved(self, noted: list[JobProgress]) -> list[JobProgress]:
-        moved = await self._observer.find_advanced(noted) if noted else set()
-        return [job for job in noted if job.job_id not in moved]
+        advanced = await self._observer.find_advanced(noted) if noted else set()
+        return [job for job in noted if job.job_id not in advanced]
 
     async def _is_completed(self, job_id: int) -> bool:
         return bool(await self._observer.value("state_of", job_id=job_id) == "completed")

@@ -81,9 +81,9 @@ class WebReaders:
                 yield line
 
     async def _check_complete(self, job_id: int, read: int, *, ended: bool) -> None:
-        there = await self._observer.value("result_rows", job_id=job_id)
-        if ended and read != there:
-            text = f"job {job_id} has {there} results, but {read} were sent"
+        stored = await self._observer.value("result_rows", job_id=job_id)
+        if ended and read != stored:
+            text = f"job {job_id} has {stored} results, but {read} were sent"
             self._records.violations.append(Violation(COMPLETE_STREAM, text))
 
     async def _follow(self, draw: Random) -> None:
@@ -142,9 +142,9 @@ class WebReaders:
 
     def _pick_job(self, draw: Random, *, own: bool) -> int | None:
         """Choose one of the jobs acknowledged so far at random, preferring late ones."""
-        there = [
+        stored = [
             job.job_id
             for job in self._records.jobs
             if job.job_id is not None and (job.account == self._account) is own
         ]
-        return there[int(draw.random() ** 0.5 * len(there))] if there else None
+        return stored[int(draw.random() ** 0.5 * len(stored))] if stored else None

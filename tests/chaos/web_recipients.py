@@ -61,7 +61,7 @@ class WebRecipients:
     ) -> None:
         self._hook = hook
         self._settings = settings
-        self._with_key, self._without = clients
+        self._with_key, self._anonymous = clients
         self._observer = observer
         self._records = records
         self._numbers = itertools.count(1)
@@ -104,7 +104,7 @@ class WebRecipients:
         path = f"/v1/hooks/{self._hook.id}/events"
 
         async def send() -> dict[str, Any]:
-            answer = await self._without.ask(
+            answer = await self._anonymous.ask(
                 "tell an event", "POST", path, secret=secret, json=[bad, event]
             )
             _, receipt = answer.body["events"]
@@ -136,7 +136,7 @@ class WebRecipients:
         )[number % 3]
 
         async def send() -> dict[str, Any]:
-            answer = await self._without.ask(
+            answer = await self._anonymous.ask(
                 "post a form", "POST", f"/v1/hooks/form/{token}/", **content
             )
             return dict(answer.body)
@@ -159,7 +159,7 @@ class WebRecipients:
         click = {"data": {"confirm": "yes"}} if kind == "manual" else _CLICKS[number % len(_CLICKS)]
         token = one_click_token(self._settings, self._hook.account_id, recipient.address_id)
         for _ in range(2 if recipient.again else 1):
-            answer = await self._without.ask(
+            answer = await self._anonymous.ask(
                 "unsubscribe", "POST", f"{PATH}/{token}{tail}", **click
             )
             day = datetime.now(UTC).date()

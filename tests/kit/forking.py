@@ -64,13 +64,13 @@ class Forker:
         self._one_at_a_time = threading.Lock()
 
     def __enter__(self) -> Self:
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        self._control, child_socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with child_socket:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.kit.forking", str(theirs.fileno())],
+                [sys.executable, "-m", "tests.kit.forking", str(child_socket.fileno())],
                 cwd=ROOT,
                 env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
-                pass_fds=[theirs.fileno()],
+                pass_fds=[child_socket.fileno()],
                 # Ctrl-C is meant for the tests, which end the forker.
                 start_new_session=True,
             )

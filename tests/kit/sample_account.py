@@ -155,7 +155,7 @@ async def make_sample_account(pool: asyncpg.Pool, settings: Settings, account: s
     await pool.execute(REFUSED_BY_POSTGRES)
     driver = AccountDriver(pool, settings, account)
     old = await _fill_old_contacts(pool, account_id)
-    contacts = await _import_people(driver)
+    contacts = await _import_contacts(driver)
     await _change_statuses(driver, contacts, old)
     await _interrupt_opt_outs(driver, contacts, old)
     await _import_into_known_addresses(driver)
@@ -186,7 +186,7 @@ async def _fill_old_contacts(pool: asyncpg.Pool, account_id: int) -> int:
     return old
 
 
-async def _import_people(driver: AccountDriver) -> list[int]:
+async def _import_contacts(driver: AccountDriver) -> list[int]:
     """Import contacts with shared and role addresses, one that cannot be written, and a repeat."""
     arrived = await driver.run(
         "import",

@@ -53,11 +53,11 @@ async def test_few_requests_start_in_one_turn_of_the_event_loop():
     """
     loop = asyncio.get_running_loop()
     watch = ConnectionMonitor(ServerState(), loop, ConnectionLimits(15.0, 30.0, 100, None))
-    turn, begun = 0, []
+    turn, started = 0, []
     for number in range(3 * MAX_STARTS_PER_ITERATION + 1):
-        watch.start(lambda number=number: begun.append((turn, number)))
-    while len(begun) <= 3 * MAX_STARTS_PER_ITERATION:
+        watch.start(lambda number=number: started.append((turn, number)))
+    while len(started) <= 3 * MAX_STARTS_PER_ITERATION:
         await asyncio.sleep(0)
         turn += 1
-    assert [number for _, number in begun] == [*range(len(begun))]
-    assert max(Counter(turn for turn, _ in begun).values()) <= MAX_STARTS_PER_ITERATION
+    assert [number for _, number in started] == [*range(len(started))]
+    assert max(Counter(turn for turn, _ in started).values()) <= MAX_STARTS_PER_ITERATION

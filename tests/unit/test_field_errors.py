@@ -34,9 +34,9 @@ CONTEXT: dict[str, Any] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_error_type_has_our_own_sentence(kind: str) -> None:
     """Every pydantic error type, known or unknown, is reported without pydantic's own text."""
-    mistake = {"type": kind, "loc": ("a",), "msg": "Input should be odd", "ctx": CONTEXT}
+    error = {"type": kind, "loc": ("a",), "msg": "Input should be odd", "ctx": CONTEXT}
     for value in ({}, "x", 17):
-        sentence = describe_error({**mistake, "input": value})
+        sentence = describe_error({**error, "input": value})
         assert find_wording_faults(sentence) == []
         assert sentence[0].isupper()
         assert "odd" not in sentence
@@ -62,7 +62,7 @@ class Odd(BaseModel):
 
 
 @pytest.mark.parametrize(
-    ("given_", "sentence"),
+    ("values", "sentence"),
     [
         ({"several": []}, "Give 1 entry or more."),
         ({"several": [1, 2, 3]}, "Give 2 entries at most."),
@@ -79,11 +79,11 @@ class Odd(BaseModel):
         ({}, "It is required, and missing."),
     ],
 )
-def test_a_sentence_states_the_limit_and_the_value(given_: dict[str, Any], sentence: str) -> None:
+def test_a_sentence_states_the_limit_and_the_value(values: dict[str, Any], sentence: str) -> None:
     """The sentence states the limit in readable form, and the given value."""
     valid = {"several": [1], "word": "abc", "number": 2}
-    (name,) = given_ or {"word": None}
-    whole = {**{key: value for key, value in valid.items() if key != name}, **given_}
+    (name,) = values or {"word": None}
+    whole = {**{key: value for key, value in valid.items() if key != name}, **values}
     with pytest.raises(ValidationError) as raised:
         Odd.model_validate(whole)
     assert describe_error(raised.value.errors()[0]) == sentence
@@ -151,17 +151,17 @@ def test_errors_of_a_body_have_none_of_pydantics_text(data: st.DataObject, model
     body = data.draw(JSON | likely(model))
     error = refusal(lambda: parse_json(json.dumps(body), model, "The request"))
     assert error is None or find_wording_faults(str(error)) == []
-    for mistake in error.field_errors if isinstance(error, InvalidRequest) else ():
-        assert find_wording_faults(mistake.message) == []
-        assert mistake.location
+    for field_error in error.field_errors if isinstance(error, InvalidRequest) else ():
+        assert find_wording_faults(field_error.message) == []
+        assert field_error.location
 
 
 @given(JSON | likely(OptOutRequest) | st.lists(likely(OptOutRequest), max_size=3))
 @example([{"address": 1}, {"event_id": ""}])
 @example([{}] * 101)
-def test_errors_of_an_event_have_none_of_pydantics_text(given_: Any) -> None:
+def test_errors_of_an_event_have_none_of_pydantics_text(value: Any) -> None:
     """Errors of hook events contain none of pydantic's text."""
-    body = json.dumps(given_).encode()
+    body = json.dumps(value).encode()
     error = refusal(lambda: read_events(body))
     assert error is None or find_wording_faults(str(error)) == []
     if error is None:
@@ -171,9 +171,9 @@ def test_errors_of_an_event_have_none_of_pydantics_text(given_: Any) -> None:
 
 @given(likely(JobCreate) | st.dictionaries(st.text(max_size=6), JSON))
 @example({"fields": ["email1", "email4"], "action": "opt_out", "selection": {"all": True}})
-def test_errors_of_python_calls_have_none_of_pydantics_text(given_: dict[str, Any]) -> None:
+def test_errors_of_python_calls_have_none_of_pydantics_text(values: dict[str, Any]) -> None:
     """Errors of Python calls in the same installation contain none of pydantic's text."""
-    error = refusal(lambda: parse_request(given_))
+    error = refusal(lambda: parse_request(values))
     assert error is None or find_wording_faults(str(error)) == []
 
 

@@ -41,12 +41,12 @@ def staged() -> tuple[list[ImportRow], Counter[str]]:
 
 def holders(rows: list[ImportRow]) -> dict[str, set[int]]:
     """Return the lines on which each address occurs."""
-    lines = defaultdict(set)
+    lines_by_address = defaultdict(set)
     for row in rows:
         for identity in row.identities:
             if identity:
-                lines[identity.match_key].add(row.line)
-    return lines
+                lines_by_address[identity.match_key].add(row.line)
+    return lines_by_address
 
 
 def test_a_seed_decides_every_byte() -> None:
