@@ -1,9 +1,10 @@
-"""Fleets of real worker processes on the test's own database and queue.
+"""Fixtures that run groups of real worker processes on the test's own database and queue.
 
-They connect by a role that `sluice grants` has let in, and the test itself by the tables' owner.
+Worker processes connect with a role that `sluice grants` has set up, and the test itself as the
+tables' owner.
 
-A test marked `both_ways` is run twice: once as it stands, and once, marked `pgbouncer`, with a
-PgBouncer between Postgres and whatever the test and its fleets do there.
+A test marked `both_ways` runs twice: once as usual, and once, marked `pgbouncer`, with a PgBouncer
+in front of Postgres.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,13 +28,13 @@ StartGroup = Callable[..., WorkerGroup]
 
 @pytest.fixture(scope="session")
 def pgbouncer(servers: ServerUrls) -> Iterator[PgBouncer]:
-    """A PgBouncer before the Postgres of the whole run."""
+    """Run a PgBouncer in front of the Postgres of the whole test run."""
     with run_pgbouncer(servers.database_url) as bouncer:
         yield bouncer
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test marked `both_ways` twice: direct to Postgres, and through a PgBouncer."""
+    """Run each test marked `both_ways` twice: directly on Postgres, and through a PgBouncer."""
     if metafunc.definition.get_closest_marker("both_ways"):
         ways = [False, pytest.param(True, marks=pytest.mark.pgbouncer)]
         metafunc.parametrize(
@@ -43,7 +44,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def through_pgbouncer(request: pytest.FixtureRequest) -> bool:
-    """Whether this run of the test reaches Postgres through a PgBouncer."""
+    """Return whether this run of the test reaches Postgres through a PgBouncer."""
     return getattr(request, "param", False)
 
 
@@ -51,9 +52,7 @@ def through_pgbouncer(request: pytest.FixtureRequest) -> bool:
 def settings(
     settings: Settings, through_pgbouncer: bool, request: pytest.FixtureRequest
 ) -> Settings:
-    """The settings of all tests for the role of processes, or those that lead through PgBouncer,
-    which connects by a role of its own.
-    """
+    """Use the role of processes, or a URL through PgBouncer, which has a role of its own."""
     if not through_pgbouncer:
         url = process_role_url(settings.database_url or "")
         return settings.model_copy(
@@ -63,14 +62,14 @@ def settings(
 
 
 def through(bouncer: PgBouncer, settings: Settings) -> Settings:
-    """The settings with a URL that leads through PgBouncer."""
+    """Return the settings with a URL through PgBouncer."""
     url = bouncer.url(settings.database_url or "")
     return settings.model_copy(update={"database_url": url, "pgbouncer": True})
 
 
 @pytest.fixture
 async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
-    """A pool on the test's own database by the tables' owner, reached as the workers reach it."""
+    """Open a pool as the tables' owner, reaching the test's database as the workers reach it."""
     url = settings.migration_database_url or ""
     async with await open_pool(url, size=5, pgbouncer=settings.pgbouncer) as pool:
         yield pool
@@ -78,14 +77,14 @@ async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
 
 @pytest.fixture(scope="session")
 def forker() -> Iterator[Forker]:
-    """A process from which workers are forked that run this very code."""
+    """Run a process that forks workers with this very code."""
     with Forker() as forker:
         yield forker
 
 
 @pytest.fixture
 def start_group(settings: Settings, tmp_path: Path, forker: Forker) -> Iterator[StartGroup]:
-    """Starts a group of worker processes; whatever still lives at the end is killed."""
+    """Return a function that starts a group of worker processes; kill the rest at the end."""
     numbers = count(1)
     with ExitStack() as stack:
 

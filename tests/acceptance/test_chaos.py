@@ -23,7 +23,7 @@ from tests.kit.worker_group import ROOT
 LAST_LINE = re.compile(r"chaos: seed=7 faults=(\d+) jobs=(\d+) addresses=(\d+) violations=0")
 QUESTIONS = 15
 ALMOST = 0.01
-"""Seconds by which two clocks may differ for the same event, since one of them rounds."""
+"""How many seconds two clocks may differ for the same event, since one of them rounds."""
 
 
 class ChaosRun(NamedTuple):
@@ -59,18 +59,18 @@ class ChaosRun(NamedTuple):
         A process that is killed between a commit and its line, or does not learn of the commit
         since its connection was cut, does not write the line.
         """
-        said, known = Counter(list(logged)), Counter(list(stored))
-        assert not said - known
-        assert (known - said).total() <= len(self.faults())
+        logged_counts, stored_counts = Counter(list(logged)), Counter(list(stored))
+        assert not logged_counts - stored_counts
+        assert (stored_counts - logged_counts).total() <= len(self.faults())
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> ChaosRun:
     """Run 15 seconds of faults of most kinds, keep the logs and join them in one file."""
     folder = tmp_path_factory.mktemp("chaos") / "kept"
-    wanted = ["--seconds", "15", "--seed", "7", "--patience", "8", "--keep", str(folder)]
+    arguments = ["--seconds", "15", "--seed", "7", "--patience", "8", "--keep", str(folder)]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.chaos", *wanted],
+        [sys.executable, "-m", "tests.chaos", *arguments],
         cwd=ROOT,
         env=os.environ | ({"TMPDIR": memory} if (memory := choose_server_folder()) else {}),
         capture_output=True,

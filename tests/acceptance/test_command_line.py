@@ -1,4 +1,4 @@
-"""The main job as a person does it: commands on one side, worker processes on the other."""
+"""The main workflow as a person runs it: commands on one side, worker processes on the other."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ EVIDENCE = {
 
 
 def answer(*arguments: str, stdin: str | None = None) -> dict:
-    """What the command answered to a program that waited for the job."""
+    """Return the JSON output of a command that waits for its job."""
     result = run_sluice(*arguments, "--wait", "--json", stdin=stdin)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
@@ -61,7 +61,7 @@ def test_a_list_is_imported_opted_out_opted_in_and_explained(
     listed = run_sluice("results", str(imported["id"]), "--format", "csv").stdout
     contact = {row["address"]: row["contact_id"] for row in csv.DictReader(io.StringIO(listed))}
     opted_out = answer("submit", "opt-out", "--contacts", "-", stdin=contact["cat@x.example"])
-    # The opt-out is of cat@ alone, and reaches the ann@ that the same contact holds.
+    # Only cat@ is opted out; it is propagated to ann@, which the same contact holds.
     assert (opted_out["counts"]["applied"], opted_out["counts"]["propagated"]) == (1, 1)
 
     opted_in = answer(
@@ -73,7 +73,7 @@ def test_a_list_is_imported_opted_out_opted_in_and_explained(
     assert opted_in["reasons"] == {"rejected": {"opted_out_by_account": 3}}
 
     monkeypatch.setenv("COLUMNS", "400")
-    told = run_sluice("address", "ann@x.example").stdout
+    output = run_sluice("address", "ann@x.example").stdout
     for part in (
         "ann@x.example  admin",
         "cat@x.example was opted out, and a contact holds both",
@@ -83,4 +83,4 @@ def test_a_list_is_imported_opted_out_opted_in_and_explained(
         "Eve",
         "previous_provider",
     ):
-        assert part in told
+        assert part in output

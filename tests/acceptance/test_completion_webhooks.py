@@ -11,7 +11,7 @@ from tests.kit.http_receiver import HANG, Receiver, answer, run_scripted_receive
 from tests.kit.waiting import wait_until_async
 
 
-async def submit_job_with_webhook(pool, settings, there: Receiver) -> int:
+async def submit_job_with_webhook(pool, settings, receiver: Receiver) -> int:
     """Submit an opt-out of all contacts with this receiver; return the job's id."""
     private = settings.model_copy(update={"allow_private_webhooks": True})
     request = parse_request(
@@ -19,7 +19,7 @@ async def submit_job_with_webhook(pool, settings, there: Receiver) -> int:
             "action": "opt_out",
             "selection": {"all": True},
             "requested_by": "test",
-            "completion_url": there.url,
+            "completion_url": receiver.url,
         }
     )
     return (await submit(pool, private, request)).job_id
@@ -34,11 +34,11 @@ def signing(settings) -> dict[str, str]:
 
 
 async def test_a_completion_webhook_is_delivered(pool, settings, start_group):
-    """One of the workers delivers it, once; the log says so, without the URL."""
+    """One of the workers delivers it exactly once, and logs that without the URL."""
     await fill_large_account(pool, 1, 100)
-    async with run_scripted_receiver(answer(204)) as there:
+    async with run_scripted_receiver(answer(204)) as receiver:
         group = start_group(processes=2, **signing(settings))
-        job_id = await submit_job_with_webhook(pool, settings, there)
+        job_id = await submit_job_with_webhook(pool, settings, receiver)
         await wait_until_async(
             lambda: pool.fetchval(
                 "select delivered_at from webhook_deliveries where job_id = $1", job_id
@@ -46,24 +46,26 @@ async def test_a_completion_webhook_is_delivered(pool, settings, start_group):
             deadline_seconds=30,
             what="the webhook was delivered",
         )
-        (posted,) = there.requests
+        (posted,) = receiver.requests
     body = json.loads(posted.body)
     assert (body["job"], body["state"]) == (job_id, "completed")
     await wait_until_async(
         lambda: '"webhook.delivered"' in "".join(group.lines()),
         deadline_seconds=10,
-        what="the log says so",
+        what="the delivery is logged",
     )
     assert "hush" not in "".join(group.lines())
 
 
 async def test_a_hanging_receiver_does_not_delay_shutdown(pool, settings, start_group):
-    """A worker ends in time on SIGTERM, and the webhook stays due for the next one."""
-    async with run_scripted_receiver(HANG) as there:
+    """On SIGTERM a worker ends in time, and the webhook stays due for the next worker."""
+    async with run_scripted_receiver(HANG) as receiver:
         group = start_group(**signing(settings))
-        job_id = await submit_job_with_webhook(pool, settings, there)
+        job_id = await submit_job_with_webhook(pool, settings, receiver)
         await wait_until_async(
-            lambda: len(there.requests) == 1, deadline_seconds=30, what="the receiver was asked"
+            lambda: len(receiver.requests) == 1,
+            deadline_seconds=30,
+            what="the receiver got a request",
         )
         group.signal_all(signal.SIGTERM)
         await asyncio.to_thread(group.wait_gone, deadline_seconds=8)

@@ -1,4 +1,4 @@
-"""Nothing is lost and nothing happens twice: workers killed, Redis wiped, everything stopped."""
+"""Nothing is lost and nothing happens twice if workers are killed, Redis is emptied or all stop."""
 
 import asyncio
 import signal
@@ -17,16 +17,16 @@ from tests.acceptance.conftest import StartGroup
 from tests.kit.factories import fill_large_account, make_account, statuses_of
 from tests.kit.waiting import wait_until_async
 
-MANY = 30_000
-SOME = 10_000
-SMALL = {"CHUNK_SIZE": "50"}
-"""Chunks by the hundred, so that what is lost is lost in the middle of a job."""
+LARGE_ACCOUNT = 30_000
+MEDIUM_ACCOUNT = 10_000
+SMALL_CHUNKS = {"CHUNK_SIZE": "50"}
+"""Hundreds of chunks, so that a loss happens in the middle of a job."""
 
 Twins = Callable[[int], Awaitable[tuple[str, str]]]
 
 
-class Ended(NamedTuple):
-    """What a job has left behind."""
+class JobEffects(NamedTuple):
+    """The effects of a finished job."""
 
     statuses: dict[str, tuple[str, bool]]
     counts: dict[str, int]
@@ -35,7 +35,7 @@ class Ended(NamedTuple):
 
 @pytest.fixture
 def make_twins(pool: asyncpg.Pool) -> Twins:
-    """Makes two accounts with the same contacts."""
+    """Return a function that creates two accounts with the same contacts."""
 
     async def make(contacts: int) -> tuple[str, str]:
         for name in ("undisturbed", "disturbed"):
@@ -62,17 +62,17 @@ async def state_of(pool: asyncpg.Pool, job_id: int) -> str:
     return await pool.fetchval("select state from jobs where id = $1", job_id)
 
 
-async def done_chunks(pool: asyncpg.Pool, job_id: int) -> int:
+async def count_done_chunks(pool: asyncpg.Pool, job_id: int) -> int:
     """Count the finished chunks of the job."""
     return await pool.fetchval(
         "select count(*) from job_chunks where job_id = $1 and state = 'done'", job_id
     )
 
 
-async def ended(pool: asyncpg.Pool, account: str, job_id: int, *, deadline: float) -> Ended:
-    """Wait until the job is completed; return what a disturbed run must have in common with this
-    one.
-    """
+async def wait_for_end(
+    pool: asyncpg.Pool, account: str, job_id: int, *, deadline: float
+) -> JobEffects:
+    """Wait until the job is completed; return what a disturbed and an undisturbed run share."""
 
     async def over() -> bool:
         return await state_of(pool, job_id) == "completed"
@@ -94,32 +94,32 @@ async def ended(pool: asyncpg.Pool, account: str, job_id: int, *, deadline: floa
     assert counts["applied"] + counts["unchanged"] + counts["rejected"] == sum(
         row["rows"] for row in rows if row["cause"] == "direct"
     )
-    return Ended(
+    return JobEffects(
         await statuses_of(pool, account_id),
         counts,
         Counter({(r["outcome"], r["reason"], r["cause"]): r["rows"] for r in rows}),
     )
 
 
-async def disturb(
+async def run_with_loss(
     pool: asyncpg.Pool,
     settings: Settings,
     accounts: tuple[str, str],
     loss: Callable[[], object],
-) -> tuple[Ended, Ended]:
-    """The same job over both accounts; in the middle of the second one, the loss."""
+) -> tuple[JobEffects, JobEffects]:
+    """Run the same job in both accounts, with the loss in the middle of the second run."""
     undisturbed, disturbed = accounts
     job_id = await opt_out_everyone(pool, settings, undisturbed)
-    expected = await ended(pool, undisturbed, job_id, deadline=90)
+    expected = await wait_for_end(pool, undisturbed, job_id, deadline=90)
     job_id = await opt_out_everyone(pool, settings, disturbed)
 
     async def under_way() -> bool:
-        return await done_chunks(pool, job_id) > 4
+        return await count_done_chunks(pool, job_id) > 4
 
     await wait_until_async(under_way, deadline_seconds=30, what="the job is under way")
     await asyncio.to_thread(loss)
     assert await state_of(pool, job_id) == "running"
-    actual = await ended(pool, disturbed, job_id, deadline=90)
+    actual = await wait_for_end(pool, disturbed, job_id, deadline=90)
     return expected, actual
 
 
@@ -129,29 +129,33 @@ async def test_a_killed_worker_changes_nothing_of_the_result(
     make_twins: Twins,
     start_group: StartGroup,
 ):
-    """Promise 4: kill -9 of a worker in mid-job ends in the results of an undisturbed run."""
-    first, _second = start_group(**SMALL), start_group(**SMALL)
-    expected, actual = await disturb(
-        pool, settings, await make_twins(MANY), lambda: first.signal_all(signal.SIGKILL)
+    """Promise 4: after kill -9 of a worker in mid-job, the results equal those of an undisturbed
+    run.
+    """
+    first, _second = start_group(**SMALL_CHUNKS), start_group(**SMALL_CHUNKS)
+    expected, actual = await run_with_loss(
+        pool, settings, await make_twins(LARGE_ACCOUNT), lambda: first.signal_all(signal.SIGKILL)
     )
     assert actual == expected
 
 
 @pytest.mark.both_ways
-async def test_an_only_worker_that_is_killed_and_replaced_changes_nothing(
+async def test_replacing_the_only_worker_changes_nothing_of_the_result(
     pool: asyncpg.Pool,
     settings: Settings,
     make_twins: Twins,
     start_group: StartGroup,
 ):
-    """Promise 4: the platform's replacement takes over from a worker that was killed alone."""
-    group = start_group(**SMALL)
+    """Promise 4: the only worker is killed, and the one that replaces it finishes the job."""
+    group = start_group(**SMALL_CHUNKS)
 
     def replace() -> None:
         group.signal_all(signal.SIGKILL)
-        start_group(**SMALL)
+        start_group(**SMALL_CHUNKS)
 
-    expected, actual = await disturb(pool, settings, await make_twins(SOME), replace)
+    expected, actual = await run_with_loss(
+        pool, settings, await make_twins(MEDIUM_ACCOUNT), replace
+    )
     assert actual == expected
 
 
@@ -162,24 +166,26 @@ async def test_a_wiped_redis_changes_nothing_of_the_result(
     make_twins: Twins,
     start_group: StartGroup,
 ):
-    """Promise 4: all messages lost at once cost seconds and nothing else."""
-    start_group(processes=2, **SMALL)
+    """Promise 4: losing all messages costs a few seconds, and changes no result."""
+    start_group(processes=2, **SMALL_CHUNKS)
     with redis.Redis.from_url(settings.redis_url or "") as client:
-        expected, actual = await disturb(pool, settings, await make_twins(MANY), client.flushall)
+        expected, actual = await run_with_loss(
+            pool, settings, await make_twins(LARGE_ACCOUNT), client.flushall
+        )
     assert actual == expected
 
 
 @pytest.mark.both_ways
-async def test_sigterm_to_all_ends_all_with_nothing_half_done(
+async def test_sigterm_leaves_no_process_and_no_partial_chunk(
     pool: asyncpg.Pool,
     settings: Settings,
     make_twins: Twins,
     start_group: StartGroup,
 ):
-    """A platform's stop, sent to every process and twice, leaves whole chunks only, and no
-    process; a later fleet goes on to the same end.
+    """SIGTERM, sent twice to every process, leaves only whole chunks and no process. A later fleet
+    finishes the job with the same results.
     """
-    group = start_group(processes=2, **SMALL)
+    group = start_group(processes=2, **SMALL_CHUNKS)
 
     def stop() -> None:
         group.signal_all(signal.SIGTERM)
@@ -187,24 +193,24 @@ async def test_sigterm_to_all_ends_all_with_nothing_half_done(
         group.wait_gone(deadline_seconds=30)
         assert sum('"worker.stopped"' in line for line in group.lines()) == 2
 
-    undisturbed, disturbed = await make_twins(SOME)
+    undisturbed, disturbed = await make_twins(MEDIUM_ACCOUNT)
     job_id = await opt_out_everyone(pool, settings, undisturbed)
-    expected = await ended(pool, undisturbed, job_id, deadline=90)
+    expected = await wait_for_end(pool, undisturbed, job_id, deadline=90)
     job_id = await opt_out_everyone(pool, settings, disturbed)
 
     async def under_way() -> bool:
-        return await done_chunks(pool, job_id) > 4
+        return await count_done_chunks(pool, job_id) > 4
 
     await wait_until_async(under_way, deadline_seconds=30, what="the job is under way")
     await asyncio.to_thread(stop)
-    halves = await pool.fetchval(
+    partial_chunks = await pool.fetchval(
         "select count(*) from job_chunks c where c.job_id = $1 and"
         " (select count(*) from results r where r.job_id = c.job_id and r.chunk_no = c.chunk_no)"
         " <> case c.state when 'done' then c.applied + c.unchanged + c.rejected + c.propagated"
         " else 0 end",
         job_id,
     )
-    assert halves == 0
-    await asyncio.to_thread(start_group, **SMALL)
-    actual = await ended(pool, disturbed, job_id, deadline=60)
+    assert partial_chunks == 0
+    await asyncio.to_thread(start_group, **SMALL_CHUNKS)
+    actual = await wait_for_end(pool, disturbed, job_id, deadline=60)
     assert actual == expected

@@ -1,4 +1,4 @@
-"""What the documents of the way in over HTTP show works as it is written there."""
+"""The examples in the documents of the HTTP API work as written."""
 
 import asyncio
 from pathlib import Path
@@ -25,8 +25,8 @@ PAGES = ("http", "hooks", "python")
 async def test_every_example_runs_and_answers_as_shown(
     name: str, settings: Settings, start_group: StartGroup, tmp_path: Path
 ) -> None:
-    """One after the other, beside a web process and workers: each succeeds, and what the page shows
-    of its answer holds. No file with a secret is left behind.
+    """Each example of a page succeeds in turn, on a web process and workers, and answers what the
+    page shows. No file with a secret is left behind.
     """
     examples = [*select_examples(parse_blocks(ROOT / "docs" / f"{name}.md"))]
     assert examples
@@ -43,12 +43,12 @@ async def test_every_example_runs_and_answers_as_shown(
         outputs = await asyncio.to_thread(run, examples, folder, settings=settings, here=here)
     for example, output in zip(examples, outputs, strict=True):
         check(example, output)
-    left = "".join(path.read_text() for path in folder.iterdir())
-    assert '"secret"' not in left
+    files_text = "".join(path.read_text() for path in folder.iterdir())
+    assert '"secret"' not in files_text
 
 
 @pytest.mark.parametrize(
-    ("shown", "given"),
+    ("shown", "actual"),
     [
         ({"a": 1}, {"a": 2}),
         ({"a": 1}, {"b": 1}),
@@ -60,13 +60,13 @@ async def test_every_example_runs_and_answers_as_shown(
         ([1, "..."], []),
     ],
 )
-def test_what_is_shown_and_does_not_hold_is_found(shown, given) -> None:
-    """An example that answers something else fails."""
-    assert find_difference(shown, given) is not None
+def test_a_wrong_example_is_reported(shown, actual) -> None:
+    """An example whose answer differs from the page is reported."""
+    assert find_difference(shown, actual) is not None
 
 
 @pytest.mark.parametrize(
-    ("shown", "given"),
+    ("shown", "actual"),
     [
         ({"a": 1}, {"a": 1, "b": 2}),
         ({"a": "..."}, {"a": None}),
@@ -75,6 +75,6 @@ def test_what_is_shown_and_does_not_hold_is_found(shown, given) -> None:
         ([], []),
     ],
 )
-def test_what_is_shown_may_be_shortened(shown, given) -> None:
-    """By members of objects, and by the end of a list."""
-    assert find_difference(shown, given) is None
+def test_examples_may_be_shortened(shown, actual) -> None:
+    """A page may leave out members of objects and the end of a list."""
+    assert find_difference(shown, actual) is None

@@ -1,4 +1,4 @@
-"""No job stands in another's way: small ones beside a large one, large ones beside each other."""
+"""No job blocks another: small jobs run during a large one, and large jobs share the workers."""
 
 import asyncio
 import random
@@ -18,7 +18,7 @@ from tests.kit.waiting import wait_until_async
 
 LARGE = 40_000
 ACCOUNTS = 10
-EACH = 6_000
+CONTACTS_EACH = 6_000
 
 
 async def submit_listed(
@@ -37,7 +37,7 @@ async def submit_listed(
 
 
 async def shares_done(pool: asyncpg.Pool, job_ids: list[int]) -> dict[int, float]:
-    """Which share of its pairs each of the planned jobs has done."""
+    """Return which share of its pairs each planned job has done."""
     rows = await pool.fetch(
         "select j.id, coalesce(sum(c.pairs) filter (where c.state = 'done'), 0)::float8"
         " / j.selected as share"
@@ -60,13 +60,13 @@ async def under_way(pool: asyncpg.Pool, job_id: int) -> None:
 async def test_small_jobs_do_not_wait_for_a_large_one(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ):
-    """Of jobs that are submitted while a large one is under way, one of 100 contacts and an
-    opt-out of one complete long before it, also when the large one is an opt-out itself.
+    """While a large job is running, a job of 100 contacts and an opt-out of one contact complete
+    long before it. This holds even if the large job is an opt-out itself.
     """
     account_id = await make_account(pool, "crowded")
     await fill_large_account(pool, account_id, LARGE)
-    some = await pool.fetch("select id from contacts order by id desc limit 101")
-    one, *hundred = [row["id"] for row in some]
+    rows = await pool.fetch("select id from contacts order by id desc limit 101")
+    one, *hundred = [row["id"] for row in rows]
     start_group(processes=2, CHUNK_SIZE="50")
     for action in ("opt_in", "opt_out"):
         large = await submit_account_job(pool, settings, "crowded", action)
@@ -84,14 +84,14 @@ async def test_small_jobs_do_not_wait_for_a_large_one(
 async def test_large_jobs_of_ten_accounts_progress_equally(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ):
-    """When the first of ten equal jobs, submitted one after the other, is half done, each of the
-    others has done at least a fifth as much; and all of them complete.
+    """Ten equal jobs are submitted one after the other. When the first is half done, each other job
+    has done at least a fifth as much. All of them complete.
     """
     names = [f"customer-{n}" for n in range(ACCOUNTS)]
     for name in names:
-        await fill_large_account(pool, await make_account(pool, name), EACH)
-    # Jobs take turns lane by lane, so that each may be ahead by as many slices as it has lanes.
-    # Slices of a few chunks make a job many times as long as that.
+        await fill_large_account(pool, await make_account(pool, name), CONTACTS_EACH)
+    # Each lane gets one slice at a time, so a job may be ahead by as many slices as it has lanes.
+    # With slices of a few chunks, a job is many times longer than that.
     start_group(processes=2, CHUNK_SIZE="25", SLICE_SECONDS="0.02")
     jobs = [await submit_account_job(pool, settings, name, "opt_in") for name in names]
     shares: dict[int, float] = {}
@@ -107,8 +107,8 @@ async def test_large_jobs_of_ten_accounts_progress_equally(
         await wait_for_state(pool, job, "completed", deadline=90)
 
 
-def tangled(draw: random.Random, contacts: int) -> tuple[dict, dict]:
-    """Contacts who share addresses in all ways, and statuses of all kinds."""
+def make_tangled_contacts(draw: random.Random, contacts: int) -> tuple[dict, dict]:
+    """Return contacts that share addresses in all ways, with statuses of all kinds."""
     addresses = [f"a{n}@example.com" for n in range(contacts * 2)]
     contacts = {
         n: {field: draw.choice(addresses) for field in draw.sample((1, 2, 3), draw.randint(1, 3))}
@@ -122,13 +122,13 @@ def tangled(draw: random.Random, contacts: int) -> tuple[dict, dict]:
 async def test_concurrent_opt_in_and_opt_out_of_the_same_contacts(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ):
-    """Two jobs over the same tangled list, in many small chunks and several lanes, complete, and
-    leave every address as one after the other does, whichever came first.
+    """Two jobs run over the same contacts, in many small chunks and several lanes. Both complete,
+    and each address ends as it would after either order.
     """
     start_group(processes=2, CHUNK_SIZE="5", JOB_CONCURRENCY="4", SHARED_ADDRESS_LIMIT="4")
     for round_no in range(5):
-        contacts, statuses = tangled(random.Random(round_no), 150)
-        # Ids are the database's own for all accounts, so that rounds do not meet.
+        contacts, statuses = make_tangled_contacts(random.Random(round_no), 150)
+        # Contact ids are unique across accounts, so each round uses its own range.
         contacts = {round_no * 1000 + n: links for n, links in contacts.items()}
         account = f"tangled-{round_no}"
         account_id = await make_account(pool, account)

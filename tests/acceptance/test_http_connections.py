@@ -1,4 +1,4 @@
-"""Connections that keep a web process waiting: they end, and others are served meanwhile."""
+"""Connections that keep a web process waiting are closed, and others are served in the meantime."""
 
 import json
 import resource
@@ -29,9 +29,9 @@ FIRST_LINES = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n"
 
 
 class ShortTimeoutServer(NamedTuple):
-    """A web process that waits for a second where others wait for many.
+    """A web process whose limits are one second instead of many.
 
-    `key` is the header of a request by a key that may do everything.
+    `key` is the header line of an API key with all scopes.
     """
 
     web: WebGroup
@@ -39,30 +39,30 @@ class ShortTimeoutServer(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-async def impatient(
+async def short_timeout_server(
     servers: ServerUrls, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ShortTimeoutServer]:
-    """Run a web process with limits of one second, and yield it with a key's header."""
+    """Run a web process with limits of one second, and yield it with an API key's header."""
     async with new_database() as url:
         async with await open_pool(url, size=1) as pool:
-            made = await create_key(pool, account="default", name="test", scopes=list(Scope))
+            api_key = await create_key(pool, account="default", name="test", scopes=list(Scope))
         settings = settings_for(servers.redis_url, process_role_url(url))
         log = tmp_path_factory.mktemp("impatient") / "web.log"
         with WebGroup(
             settings, log, HEADER_TIMEOUT_SECONDS="1.0", SLOW_CLIENT_SECONDS="1.0"
         ) as web:
             yield ShortTimeoutServer(
-                web.serving(), f"Authorization: Bearer {made.token}\r\n".encode()
+                web.serving(), f"Authorization: Bearer {api_key.token}\r\n".encode()
             )
 
 
-def connected(web: WebGroup, source: str = "127.0.0.1") -> socket.socket:
-    """A connection to it from one of this machine's addresses."""
+def connect(web: WebGroup, source: str = "127.0.0.1") -> socket.socket:
+    """Connect to the web process from one of this machine's addresses."""
     return socket.create_connection(("127.0.0.1", web.port), 30, (source, 0))
 
 
-def sent_slowly(connection: socket.socket, drop: bytes) -> bytes:
-    """What is answered until the connection ends, while `drop` is sent five times a second."""
+def receive_slowly(connection: socket.socket, drop: bytes) -> bytes:
+    """Send `drop` five times a second until the connection ends; return everything received."""
     received = b""
     connection.settimeout(0.2)
     for _ in range(100):
@@ -79,41 +79,41 @@ def sent_slowly(connection: socket.socket, drop: bytes) -> bytes:
     raise AssertionError("the connection does not end")
 
 
-def closed(web: WebGroup, event: str, *, after: int = 0) -> set[str]:
-    """Why connections were closed, or refused, as its log tells it `after` so many lines."""
-    told = [line for line in web.events()[after:] if line["event"] == event]
-    assert not any(undeclared_keys(event, line.keys() - {"web"}) for line in told)
-    return {line["reason"] for line in told}
+def closing_reasons(web: WebGroup, event: str, *, after: int = 0) -> set[str]:
+    """Return the reasons that the log gives for this event, after the first `after` lines."""
+    lines = [line for line in web.events()[after:] if line["event"] == event]
+    assert not any(undeclared_keys(event, line.keys() - {"web"}) for line in lines)
+    return {line["reason"] for line in lines}
 
 
-def test_who_keeps_it_waiting_is_closed(impatient: ShortTimeoutServer):
-    """One that says nothing, a head and a body that come a byte at a time, blank lines for ever,
-    and a body that goes on after its answer; the log tells of them, and who asks is served on a
-    connection that lasts.
+def test_slow_connections_are_closed(short_timeout_server: ShortTimeoutServer):
+    """Connections that are silent, or send a head, a body or blank lines too slowly, are closed. So
+    is one whose body continues after the answer. The log gives the reasons. A connection that sends
+    requests in time stays open.
     """
-    web, key = impatient
+    web, key = short_timeout_server
     before = len(web.lines())
     with ExitStack() as stack:
         silent, head, blank, body, late = (
-            stack.enter_context(closing(connected(web))) for _ in range(5)
+            stack.enter_context(closing(connect(web))) for _ in range(5)
         )
         head.sendall(b"GET /healthz HTTP/1.1\r\nX-Long: ")
         body.sendall(FIRST_LINES + key + b"Content-Type: application/json\r\n\r\n")
         late.sendall(FIRST_LINES + b"\r\n")
         assert silent.recv(1) == b""
-        assert sent_slowly(head, b"a").startswith(b"HTTP/1.1 408 ")
-        assert sent_slowly(blank, b"\r\n") == b""
-        answer = sent_slowly(body, b" ")
+        assert receive_slowly(head, b"a").startswith(b"HTTP/1.1 408 ")
+        assert receive_slowly(blank, b"\r\n") == b""
+        answer = receive_slowly(body, b" ")
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert (
             json.loads(answer.partition(b"\r\n\r\n")[2])["type"]
             == "urn:sluice:problem:request-timeout"
         )
-        assert sent_slowly(late, b"x").startswith(b"HTTP/1.1 401 ")
-        lasting = stack.enter_context(closing(connected(web)))
+        assert receive_slowly(late, b"x").startswith(b"HTTP/1.1 401 ")
+        lasting = stack.enter_context(closing(connect(web)))
         lasting.settimeout(0.3)
         for _ in range(6):
-            # In all for longer than a head may take.
+            # Together the requests take longer than one head may take.
             lasting.sendall(HEALTHZ)
             answer = b""
             while not answer.endswith(b"}"):
@@ -122,32 +122,35 @@ def test_who_keeps_it_waiting_is_closed(impatient: ShortTimeoutServer):
             with pytest.raises(TimeoutError):
                 lasting.recv(1)
         wait_until(
-            lambda: closed(web, "connection.closed", after=before) == {"silent", "head"},
+            lambda: closing_reasons(web, "connection.closed", after=before) == {"silent", "head"},
             deadline_seconds=20,
-            what="the log tells why connections were closed",
+            what="the reasons are logged",
         )
 
 
-def test_who_does_not_read_its_answers_is_closed(impatient: ShortTimeoutServer):
-    """However much of them the system keeps for it, it takes no place for ever."""
-    before = len(impatient.web.lines())
-    with closing(socket.socket()) as deaf:
-        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        deaf.connect(("127.0.0.1", impatient.web.port))
-        deaf.settimeout(0.5)
-        asks = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100
+def test_connections_that_do_not_read_answers_are_closed(short_timeout_server: ShortTimeoutServer):
+    """A connection whose answers are not read is closed, however much the kernel buffers."""
+    before = len(short_timeout_server.web.lines())
+    with closing(socket.socket()) as unread:
+        unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        unread.connect(("127.0.0.1", short_timeout_server.web.port))
+        unread.settimeout(0.5)
+        requests = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100
         with suppress(TimeoutError, ConnectionError):
-            deaf.sendall(asks)
+            unread.sendall(requests)
         wait_until(
-            lambda: "unread" in closed(impatient.web, "connection.closed", after=before),
+            lambda: (
+                "unread"
+                in closing_reasons(short_timeout_server.web, "connection.closed", after=before)
+            ),
             deadline_seconds=30,
             what="the connection is closed",
         )
 
 
-def test_many_connections_shut_nobody_out(settings: Settings, tmp_path: Path):
-    """However many say nothing, a new one has the place of that which was idle for longest; and of
-    one peer there are no more than it may have.
+def test_many_connections_do_not_block_new_ones(settings: Settings, tmp_path: Path):
+    """A new connection replaces the one that has been idle for longest. One peer cannot have more
+    connections than its limit.
     """
     with (
         WebGroup(
@@ -157,10 +160,10 @@ def test_many_connections_shut_nobody_out(settings: Settings, tmp_path: Path):
     ):
         web.serving()
         for number in range(30):
-            stack.enter_context(closing(connected(web, f"127.0.0.{2 + number // 15}")))
-        with closing(connected(web, "127.0.0.2")) as more:
-            more.sendall(HEALTHZ)
-            assert sent_slowly(more, b"").startswith(b"HTTP/1.1 503 ")
+            stack.enter_context(closing(connect(web, f"127.0.0.{2 + number // 15}")))
+        with closing(connect(web, "127.0.0.2")) as extra:
+            extra.sendall(HEALTHZ)
+            assert receive_slowly(extra, b"").startswith(b"HTTP/1.1 503 ")
 
         def answered() -> bool:
             with suppress(httpx.TransportError):
@@ -170,18 +173,18 @@ def test_many_connections_shut_nobody_out(settings: Settings, tmp_path: Path):
         wait_until(answered, deadline_seconds=20, what="another peer is served")
         wait_until(
             lambda: (
-                "room" in closed(web, "connection.closed")
-                and {"peer", "total"} <= closed(web, "connection.refused")
+                "room" in closing_reasons(web, "connection.closed")
+                and {"peer", "total"} <= closing_reasons(web, "connection.refused")
             ),
             deadline_seconds=30,
-            what="the log tells of both",
+            what="both are logged",
         )
         assert {line["event"] for line in web.events()} <= EVENTS.keys()
 
 
-def test_slow_requests_shut_nobody_out(settings: Settings, tmp_path: Path):
-    """Where each connection has a request under way, whose body comes as slowly as it may or whose
-    answer is not read, a new one has the place of the slowest; one that comes fast keeps its own.
+def test_slow_requests_do_not_block_new_connections(settings: Settings, tmp_path: Path):
+    """Every connection has a request in progress, and most send it as slowly as allowed. A new
+    connection replaces the slowest one, and a fast one is kept.
     """
     with (
         WebGroup(settings, tmp_path / "web.log", MAX_CONNECTIONS="20") as web,
@@ -189,10 +192,10 @@ def test_slow_requests_shut_nobody_out(settings: Settings, tmp_path: Path):
     ):
         web.serving()
         form = b"POST /v1/hooks/1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n"
-        slow = [stack.enter_context(closing(connected(web))) for _ in range(19)]
+        slow = [stack.enter_context(closing(connect(web))) for _ in range(19)]
         for each in slow:
             each.sendall(form)
-        fast = stack.enter_context(closing(connected(web)))
+        fast = stack.enter_context(closing(connect(web)))
         fast.sendall(form)
         served = []
 
@@ -210,20 +213,21 @@ def test_slow_requests_shut_nobody_out(settings: Settings, tmp_path: Path):
         with pytest.raises(TimeoutError):
             fast.recv(1)
         for _ in range(25):
-            # Those that were answered make room, however short a time ago that was.
-            asking = stack.enter_context(closing(connected(web)))
+            # A connection whose request was answered can be replaced, even if that was a moment
+            # ago.
+            asking = stack.enter_context(closing(connect(web)))
             asking.settimeout(20)
             asking.sendall(HEALTHZ)
             assert asking.recv(100).startswith(b"HTTP/1.1 200 ")
         wait_until(
-            lambda: "room" in closed(web, "connection.closed"),
+            lambda: "room" in closing_reasons(web, "connection.closed"),
             deadline_seconds=30,
-            what="the log tells of those that made room",
+            what="the closed connections are logged",
         )
 
 
-def test_there_are_fewer_than_files_that_may_be_open(settings: Settings, monkeypatch):
-    """As many as this user may open, less what a process opens beside them."""
+def test_connections_are_limited_by_open_files(settings: Settings, monkeypatch):
+    """The limit is the number of files that the user may open, minus what the process needs."""
     allowed: list[tuple[int, int]] = [(256, 300)]
     monkeypatch.setattr(resource, "getrlimit", lambda _: allowed[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: allowed.append(limits))
@@ -237,27 +241,28 @@ def test_there_are_fewer_than_files_that_may_be_open(settings: Settings, monkeyp
 
 
 def memory_mb(web: WebGroup) -> int:
-    """How much memory it has taken at most since it began."""
-    told = Path(f"/proc/{web.process.pid}/status").read_text(encoding="utf-8")
-    return int(told.partition("VmHWM:")[2].split()[0]) // 1024
+    """Return the peak memory of the process in MB."""
+    status = Path(f"/proc/{web.process.pid}/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
 
-def test_requests_that_do_not_wait_for_answers_take_no_memory(impatient: ShortTimeoutServer):
-    """However many are sent on a connection, unread too, a process keeps few of them, and others
-    are served; all that are read are answered, each in its turn.
+def test_pipelined_requests_use_little_memory(short_timeout_server: ShortTimeoutServer):
+    """However many requests are sent on a connection whose answers are not read, the process keeps
+    only a few of them and serves others. If the answers are read, all requests are answered in
+    order.
     """
-    web, key = impatient
+    web, key = short_timeout_server
     before = memory_mb(web)
     body = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n" + b"x" * 300_000
-    for asks in (HEALTHZ * 100_000, b"GET /\r\n\r\n" * 300_000, HEALTHZ * 200 + body * 10):
-        with closing(connected(web)) as deaf:
-            deaf.settimeout(0.3)
+    for requests in (HEALTHZ * 100_000, b"GET /\r\n\r\n" * 300_000, HEALTHZ * 200 + body * 10):
+        with closing(connect(web)) as unread:
+            unread.settimeout(0.3)
             with suppress(TimeoutError, ConnectionError):
-                deaf.sendall(asks)
+                unread.sendall(requests)
             for _ in range(30):
                 assert httpx.get(f"{web.url}/healthz").status_code == 200
-    with closing(connected(web)) as honest:
-        honest.settimeout(20)
+    with closing(connect(web)) as reader:
+        reader.settimeout(20)
         unknown = b"GET /unknown HTTP/1.1\r\nHost: x\r\n\r\n"
         json_type = b"Content-Type: application/json\r\n"
         small = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n" + key + json_type
@@ -266,8 +271,8 @@ def test_requests_that_do_not_wait_for_answers_take_no_memory(impatient: ShortTi
         )
         whole = small + b"Content-Length: 100000\r\n\r\n" + b"x" * 100_000
         last = HEALTHZ[:-2] + b"Connection: close\r\n\r\n"
-        honest.sendall((HEALTHZ + unknown) * 100 + chunked + whole + last)
-        received = b"".join(iter(partial(honest.recv, 65_536), b""))
+        reader.sendall((HEALTHZ + unknown) * 100 + chunked + whole + last)
+        received = b"".join(iter(partial(reader.recv, 65_536), b""))
     statuses = [answer[:3] for answer in received.split(b"HTTP/1.1 ")[1:]]
     assert statuses == [b"200", b"404"] * 100 + [b"400", b"400", b"200"]
     assert memory_mb(web) - before < 30
@@ -283,11 +288,15 @@ def test_requests_that_do_not_wait_for_answers_take_no_memory(impatient: ShortTi
         HEALTHZ[:-2] + b"Connection: close\r\n\r\n" + HEALTHZ,
     ],
 )
-def test_what_came_whole_is_answered_before_the_end(impatient: ShortTimeoutServer, last: bytes):
-    """Where what follows is no request, or another protocol, it ends only the connection."""
-    with closing(connected(impatient.web)) as asking:
+def test_complete_requests_are_answered_before_the_end(
+    short_timeout_server: ShortTimeoutServer, last: bytes
+):
+    """Complete requests are answered first. An invalid request after them, or another protocol,
+    ends only that connection.
+    """
+    with closing(connect(short_timeout_server.web)) as asking:
         asking.sendall(HEALTHZ * 3 + last)
-        received = sent_slowly(asking, b"")
+        received = receive_slowly(asking, b"")
     statuses = [answer[:3] for answer in received.split(b"HTTP/1.1 ")[1:]]
     assert statuses == [b"200"] * 4
     assert received.count(b"connection: close") == 1

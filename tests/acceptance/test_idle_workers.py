@@ -1,4 +1,4 @@
-"""Workers that have nothing to do rest, and their log says nothing that would wake a person."""
+"""Workers without work stay idle, and log nothing that would alert an operator."""
 
 import json
 
@@ -20,9 +20,13 @@ LANES = 12
 
 @pytest.fixture
 def fleet(start_group: StartGroup) -> WorkerGroup:
-    """Two processes that can work eight lanes at the same time, and log every line."""
-    hasty = FAST_RECOVERY | {"CHUNK_SIZE": "1", "JOB_CONCURRENCY": str(LANES), "LOG_LEVEL": "debug"}
-    return start_group(processes=2, WORKER_THREADS="4", **hasty)
+    """Start two processes that can work on eight lanes at a time and log every line."""
+    options = FAST_RECOVERY | {
+        "CHUNK_SIZE": "1",
+        "JOB_CONCURRENCY": str(LANES),
+        "LOG_LEVEL": "debug",
+    }
+    return start_group(processes=2, WORKER_THREADS="4", **options)
 
 
 async def all_lanes_at_work(pool: asyncpg.Pool, job_id: int) -> bool:
@@ -35,9 +39,9 @@ async def all_lanes_at_work(pool: asyncpg.Pool, job_id: int) -> bool:
 
 
 @pytest.mark.usefixtures("fleet")
-async def test_lanes_rest_when_their_job_is_stopped(pool: asyncpg.Pool, settings: Settings):
-    """Eight lanes are at work and four wait in the queue when the job is paused, and when it is
-    cancelled: each is left, and from then on none is taken any more, however many chunks are left.
+async def test_lanes_become_idle_when_their_job_is_stopped(pool: asyncpg.Pool, settings: Settings):
+    """When the job is paused or cancelled, eight lanes are held and four are queued. All of them
+    become idle and stay so, however many chunks are left.
     """
     await fill_large_account(pool, await make_account(pool, "stopped"), 1000)
     for stop in (pause, cancel):
@@ -47,7 +51,7 @@ async def test_lanes_rest_when_their_job_is_stopped(pool: asyncpg.Pool, settings
             await wait_until_async(
                 lambda job_id=job_id: all_lanes_at_work(pool, job_id),
                 deadline_seconds=30,
-                what="all lanes are at work",
+                what="all lanes are held or queued",
             )
         await stop(pool, settings, None, job_id)
         left = "select count(*) from job_chunks where job_id = $1 and state = 'pending'"
@@ -58,12 +62,11 @@ async def test_lanes_rest_when_their_job_is_stopped(pool: asyncpg.Pool, settings
     await wait_for_state(pool, paused, "completed")
 
 
-async def test_a_sweep_warns_when_a_message_was_lost_and_at_no_other_time(
+async def test_a_sweep_warns_only_when_a_message_was_lost(
     pool: asyncpg.Pool, settings: Settings, fleet: WorkerGroup
 ):
-    """Contacts that cannot be written are tried again and refused, while other jobs wait in the
-    queue for longer than a silence: no line of the sweeper is above debug. Then Redis is emptied
-    while a job waits, and one is.
+    """While contacts fail and are rejected, and jobs wait in the queue for long, the sweeper logs
+    at debug only. Then Redis is emptied while a job waits, and the sweeper warns once.
     """
     await pool.execute(
         "create function refuse() returns trigger language plpgsql as"
@@ -100,7 +103,7 @@ async def test_a_sweep_warns_when_a_message_was_lost_and_at_no_other_time(
 
 
 def sweeps(group: WorkerGroup, level: str) -> list[dict]:
-    """Return the log's lines of sweeps that enqueued a job, of one level."""
+    """Return the log lines with this level about sweeps that requeued a job."""
     return [
         facts
         for facts in map(json.loads, group.lines())

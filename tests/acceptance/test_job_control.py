@@ -1,4 +1,4 @@
-"""Jobs on real workers: stopped and resumed, forgotten by the queue, and many at once."""
+"""Jobs on real workers: stopped and resumed, without a message, and many at the same time."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ from tests.kit.waiting import wait_until_async
 pytestmark = pytest.mark.both_ways
 
 
-async def rows_of(pool: asyncpg.Pool, job_id: int) -> int:
+async def count_results(pool: asyncpg.Pool, job_id: int) -> int:
     """Count the results of the job."""
     return await pool.fetchval("select count(*) from results where job_id = $1", job_id)
 
@@ -24,14 +24,14 @@ async def under_way(pool: asyncpg.Pool, job_id: int) -> None:
     """Wait until the job has written a result."""
 
     async def some() -> bool:
-        return await rows_of(pool, job_id) > 0
+        return await count_results(pool, job_id) > 0
 
     await wait_until_async(some, deadline_seconds=30, what="the job is under way")
 
 
 async def test_answered_means_done(pool: asyncpg.Pool, settings: Settings, start_group: StartGroup):
-    """Promise 5: after pause and after cancel have answered not one more address changes, and
-    what was done stays and adds up with what was not reached.
+    """Promise 5: once pause or cancel has answered, no more addresses change. The results that
+    exist are kept, and together with the pending pairs they add up to the selection.
     """
     await fill_large_account(pool, await make_account(pool, "stopped"), 20_000)
     start_group(processes=2, CHUNK_SIZE="100")
@@ -39,19 +39,19 @@ async def test_answered_means_done(pool: asyncpg.Pool, settings: Settings, start
     for stop in (pause, cancel):
         await under_way(pool, job_id)
         await stop(pool, settings, None, job_id)
-        rows = await rows_of(pool, job_id)
+        rows = await count_results(pool, job_id)
         changed = await pool.fetchval("select max(status_changed_at) from email_addresses")
         for _ in range(20):
-            # Rings that are still in the queue find a job that does not run.
+            # Messages that are still in the queue find a job that is not running.
             await pool.execute("select pg_sleep(0.05)")
-            assert await rows_of(pool, job_id) == rows
+            assert await count_results(pool, job_id) == rows
         latest = await pool.fetchval("select max(status_changed_at) from email_addresses")
         assert latest == changed
         if stop is pause:
             await resume(pool, settings, None, job_id)
 
             async def goes_on(rows: int = rows) -> bool:
-                return await rows_of(pool, job_id) > rows
+                return await count_results(pool, job_id) > rows
 
             await wait_until_async(goes_on, deadline_seconds=30, what="the job goes on")
     job = await pool.fetchrow("select * from jobs where id = $1", job_id)
@@ -67,7 +67,7 @@ async def test_answered_means_done(pool: asyncpg.Pool, settings: Settings, start
 async def test_a_job_without_a_message_is_found(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ):
-    """A job whose ring was lost is planned, worked and completed all the same."""
+    """A job whose message was lost is planned and completed all the same."""
     await fill_large_account(pool, await make_account(pool, "lost"), 100)
     elsewhere = settings.model_copy(update={"queue_namespace": "nobody-listens"})
     job_id = await submit_account_job(pool, elsewhere, "lost", "opt_out")
@@ -78,7 +78,9 @@ async def test_a_job_without_a_message_is_found(
 async def test_each_of_forty_concurrent_jobs_is_done_once(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ):
-    """Many small jobs at once over the same contacts end without deadlock, and add up."""
+    """Many small concurrent jobs over the same contacts end without a deadlock, and their counts
+    add up.
+    """
     await fill_large_account(pool, await make_account(pool, "busy"), 60)
     start_group(processes=2, CHUNK_SIZE="7")
     ids = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""The same comparison with the model, and everything real: worker processes do the work."""
+"""The comparison with the model again, with worker processes doing the work."""
 
 import asyncpg
 import pytest
@@ -20,7 +20,7 @@ from tests.kit.waiting import wait_until_async
 
 
 class WorkerRunner:
-    """Submits jobs as anyone does, and waits for the workers to end them."""
+    """A runner that submits jobs and waits until worker processes have ended them."""
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
         self.pool = pool
@@ -43,7 +43,7 @@ class WorkerRunner:
 async def test_workers_do_as_the_model_says(
     chunk_size: int, settings: Settings, start_group: StartGroup
 ):
-    """Promises 1, 2, 3 and 6 on real workers, whatever the lists, jobs, fields and order."""
+    """Promises 1, 2, 3 and 6 hold on real workers, for any lists, jobs, fields and order."""
     start_group(
         processes=2,
         CHUNK_SIZE=str(chunk_size),

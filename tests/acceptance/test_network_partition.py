@@ -1,5 +1,5 @@
-"""Two hosts at one job, and one of them loses its network: its chunk is done by the other, it
-comes back by itself, and nothing happens twice.
+"""Two hosts work on one job, and one of them loses its network. The other host does its chunk. The
+first one recovers by itself, and nothing happens twice.
 """
 
 import json
@@ -19,7 +19,7 @@ from db.pool import open_pool
 from producers.submit import submit
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
-from tests.acceptance.test_crash_safety import Ended, done_chunks, ended
+from tests.acceptance.test_crash_safety import JobEffects, count_done_chunks, wait_for_end
 from tests.kit.factories import fill_large_account, make_account
 from tests.kit.folders import server_folder
 from tests.kit.servers import grant_process_role
@@ -30,7 +30,7 @@ from tests.kit.worker_group import WorkerGroup
 
 CONTACTS = 10_000
 GATE = 4711
-"""The class of the advisory locks, one per chunk, at which a chunk of one host is held up."""
+"""The class of the advisory locks, one per chunk, that hold up the chunks of one host."""
 
 TALKER = """
 import socket, sys
@@ -43,24 +43,24 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[tuple[Host, Host]]:
     """Make two network namespaces that stand for two hosts."""
-    with two_hosts() as made:
-        yield made
+    with two_hosts() as pair:
+        yield pair
 
 
 @pytest.fixture
-async def reached(hosts: tuple[Host, Host]) -> AsyncIterator[TcpServers]:
-    """Run migrated servers on one host, and yield how each host reaches them by TCP."""
+async def tcp_servers(hosts: tuple[Host, Host]) -> AsyncIterator[TcpServers]:
+    """Run migrated servers on one host, and yield the URLs by which each host reaches them."""
     with server_folder() as folder, servers_of(folder, hosts) as opening:
-        reached = await opening.open()
-        await migrate(reached.here.database_url)
-        await grant_process_role(reached.here.database_url)
-        yield reached
+        tcp_servers = await opening.open()
+        await migrate(tcp_servers.here.database_url)
+        await grant_process_role(tcp_servers.here.database_url)
+        yield tcp_servers
 
 
 @pytest.fixture
-def settings(reached: TcpServers) -> Settings:
+def settings(tcp_servers: TcpServers) -> Settings:
     """Return the settings of processes on the servers' host."""
-    return Settings(**reached.here._asdict())
+    return Settings(**tcp_servers.here._asdict())
 
 
 @pytest.fixture
@@ -70,43 +70,43 @@ async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
         yield pool
 
 
-class OnHost(NamedTuple):
-    """A host with a group of workers on it; its workers' names begin with `dyno`."""
+class WorkerHost(NamedTuple):
+    """A host with a group of workers, whose names begin with `dyno`."""
 
     host: Host
     dyno: str
     group: WorkerGroup
 
-    def said(self, event: str) -> int:
-        """How many lines of its log are of the event."""
+    def count_events(self, event: str) -> int:
+        """Count the log lines of this event."""
         lines = [json.loads(line) for line in self.group.lines() if line.startswith("{")]
         return sum(line["event"] == event for line in lines)
 
-    def lives_on(self) -> bool:
-        """Whether it is the process that was started at first."""
-        return self.group.process.poll() is None and self.said("worker.started") == 1
+    def is_original_process(self) -> bool:
+        """Return whether the first process is still the only one."""
+        return self.group.process.poll() is None and self.count_events("worker.started") == 1
 
 
 @pytest.fixture
-def staffed(
-    hosts: tuple[Host, Host], reached: TcpServers, settings: Settings, tmp_path: Path
-) -> Iterator[tuple[OnHost, OnHost]]:
-    """One worker process on each host."""
+def hosts_with_workers(
+    hosts: tuple[Host, Host], tcp_servers: TcpServers, settings: Settings, tmp_path: Path
+) -> Iterator[tuple[WorkerHost, WorkerHost]]:
+    """Start one worker process on each host."""
     with ExitStack() as stack:
-        made = []
+        worker_hosts = []
         for host, dyno in zip(hosts, ("host-a", "host-b"), strict=True):
             group = WorkerGroup(
-                settings.model_copy(update=reached.urls_from(host)._asdict()),
+                settings.model_copy(update=tcp_servers.urls_from(host)._asdict()),
                 tmp_path / f"{dyno}.log",
                 prefix=host.prefix,
                 DYNO=dyno,
                 WORKER_PROCESSES="1",
                 CHUNK_SIZE="100",
             )
-            made.append(OnHost(host, dyno, stack.enter_context(group)))
-        for staff in made:
-            staff.group.ready(processes=1)
-        yield made[0], made[1]
+            worker_hosts.append(WorkerHost(host, dyno, stack.enter_context(group)))
+        for worker_host in worker_hosts:
+            worker_host.group.ready(processes=1)
+        yield worker_hosts[0], worker_hosts[1]
 
 
 async def submit_over_all(
@@ -135,42 +135,54 @@ async def chunks_done_by(pool: asyncpg.Pool, job_id: int, dyno: str) -> set[int]
     return {row["chunk_no"] for row in rows}
 
 
-async def works_again(pool: asyncpg.Pool, settings: Settings, staff: OnHost) -> None:
-    """Wait until the host has a part in a job; a small one may be over before it comes."""
+async def wait_until_working(
+    pool: asyncpg.Pool, settings: Settings, worker_host: WorkerHost
+) -> None:
+    """Wait until the host has done part of a job. A small job may be over before it joins, so
+    submit more.
+    """
 
     async def has_a_part() -> bool:
         job_id = await submit_over_all(pool, settings, "again", "opt_in", "email1")
-        await ended(pool, "again", job_id, deadline=60)
-        return bool(await chunks_done_by(pool, job_id, staff.dyno))
+        await wait_for_end(pool, "again", job_id, deadline=60)
+        return bool(await chunks_done_by(pool, job_id, worker_host.dyno))
 
-    await wait_until_async(has_a_part, deadline_seconds=60, what=f"{staff.dyno} works again")
+    await wait_until_async(has_a_part, deadline_seconds=60, what=f"{worker_host.dyno} works again")
 
 
-def has_noticed(staff: OnHost, server: str) -> None:
-    """Wait until the host has said that the server is away, by a new connection that failed."""
+def wait_for_outage(worker_host: WorkerHost, server: str) -> None:
+    """Wait until the host has logged that the server is unreachable, by a failed connection."""
     wait_until(
-        lambda: staff.said(f"{server}.unreachable"), deadline_seconds=45, what=f"{server} is away"
+        lambda: worker_host.count_events(f"{server}.unreachable"),
+        deadline_seconds=45,
+        what=f"{server} is down",
     )
 
 
-def said_once(staff: OnHost, server: str) -> None:
-    """Wait until the host has said that the server is back; that, and that it was away, once."""
+def wait_for_recovery(worker_host: WorkerHost, server: str) -> None:
+    """Wait until the host has logged that the server is back; assert that both came once."""
     wait_until(
-        lambda: staff.said(f"{server}.recovered"), deadline_seconds=30, what=f"{server} is back"
+        lambda: worker_host.count_events(f"{server}.recovered"),
+        deadline_seconds=30,
+        what=f"{server} is back",
     )
-    assert staff.said(f"{server}.unreachable") == staff.said(f"{server}.recovered") == 1
+    assert (
+        worker_host.count_events(f"{server}.unreachable")
+        == worker_host.count_events(f"{server}.recovered")
+        == 1
+    )
 
 
-def no_connection_is_left(cable: Cable) -> None:
-    """Wait until the host has given up each connection that it had over the cable."""
+def wait_until_disconnected(cable: Cable) -> None:
+    """Wait until the host has closed each connection over this cable."""
     wait_until(
-        lambda: not cable.connections(), deadline_seconds=45, what="every connection is given up"
+        lambda: not cable.connections(), deadline_seconds=45, what="every connection is closed"
     )
 
 
 def test_a_pulled_cable_is_silent(hosts: tuple[Host, Host]) -> None:
-    """What the other test is about: packets vanish, a connection is neither ended nor refused, and
-    it goes on as it was when the cable is plugged again.
+    """The other test relies on this: packets are dropped, and a connection is neither closed nor
+    reset. It continues when the cable is plugged in again.
     """
     host = hosts[0]
     with (
@@ -207,50 +219,54 @@ def test_a_pulled_cable_is_silent(hosts: tuple[Host, Host]) -> None:
 
 
 async def test_a_host_is_cut_off_and_comes_back(
-    pool: asyncpg.Pool, settings: Settings, staffed: tuple[OnHost, OnHost]
+    pool: asyncpg.Pool, settings: Settings, hosts_with_workers: tuple[WorkerHost, WorkerHost]
 ) -> None:
-    """Promise 4: a chunk of a host that lost Postgres in the middle of it is done by the other
-    host within 20 seconds; the host works again when it is back, after the loss of Redis as well;
-    and all ends as it would have run_undisturbed.
+    """Promise 4: a host loses Postgres in mid-chunk, and the other host does that chunk within 20
+    seconds. The host works again once it is back, also after losing Redis. All results equal those
+    of an undisturbed run.
     """
-    cut_off, other = staffed
+    cut_off, other = hosts_with_workers
     for name in ("run_undisturbed", "disturbed"):
         await fill_large_account(pool, await make_account(pool, name), CONTACTS)
     await fill_large_account(pool, await make_account(pool, "again"), 2_000)
-    calm = await run_undisturbed(pool, settings)
+    expected = await run_undisturbed(pool, settings)
 
     job_id, held = await lose_postgres_in_mid_chunk(pool, settings, cut_off)
 
     async def done_by_the_other() -> bool:
         return held <= await chunks_done_by(pool, job_id, other.dyno)
 
-    await wait_until_async(done_by_the_other, deadline_seconds=20, what="the other has done it")
-    first = await ended(pool, "disturbed", job_id, deadline=30)
-    no_connection_is_left(cut_off.host.to_postgres)
-    has_noticed(cut_off, "database")
+    await wait_until_async(
+        done_by_the_other, deadline_seconds=20, what="the other host has done it"
+    )
+    first = await wait_for_end(pool, "disturbed", job_id, deadline=30)
+    wait_until_disconnected(cut_off.host.to_postgres)
+    wait_for_outage(cut_off, "database")
     cut_off.host.to_postgres.plug()
-    await works_again(pool, settings, cut_off)
-    said_once(cut_off, "database")
+    await wait_until_working(pool, settings, cut_off)
+    wait_for_recovery(cut_off, "database")
 
     job_id = await submit_over_all(pool, settings, "disturbed", "opt_out", "email2")
     await under_way(pool, job_id)
     cut_off.host.to_redis.pull()
-    second = await ended(pool, "disturbed", job_id, deadline=60)
-    no_connection_is_left(cut_off.host.to_redis)
-    has_noticed(cut_off, "queue")
+    second = await wait_for_end(pool, "disturbed", job_id, deadline=60)
+    wait_until_disconnected(cut_off.host.to_redis)
+    wait_for_outage(cut_off, "queue")
     cut_off.host.to_redis.plug()
-    await works_again(pool, settings, cut_off)
-    said_once(cut_off, "queue")
+    await wait_until_working(pool, settings, cut_off)
+    wait_for_recovery(cut_off, "queue")
 
     third = await run(pool, settings, "disturbed", "opt_in", "email1", "email2")
-    assert [first, second, third] == calm
-    assert cut_off.lives_on()
-    assert other.lives_on()
-    assert other.said("database.unreachable") == other.said("queue.unreachable") == 0
+    assert [first, second, third] == expected
+    assert cut_off.is_original_process()
+    assert other.is_original_process()
+    assert (
+        other.count_events("database.unreachable") == other.count_events("queue.unreachable") == 0
+    )
 
 
-async def run_undisturbed(pool: asyncpg.Pool, settings: Settings) -> list[Ended]:
-    """How the jobs end on the twin."""
+async def run_undisturbed(pool: asyncpg.Pool, settings: Settings) -> list[JobEffects]:
+    """Return how the same jobs end in an account that is not disturbed."""
     return [
         await run(pool, settings, "run_undisturbed", action, *fields)
         for action, *fields in (
@@ -263,30 +279,30 @@ async def run_undisturbed(pool: asyncpg.Pool, settings: Settings) -> list[Ended]
 
 async def run(
     pool: asyncpg.Pool, settings: Settings, account: str, action: str, *fields: str
-) -> Ended:
+) -> JobEffects:
     """Submit a job over all contacts, and wait for its end."""
     job_id = await submit_over_all(pool, settings, account, action, *fields)
-    return await ended(pool, account, job_id, deadline=60)
+    return await wait_for_end(pool, account, job_id, deadline=60)
 
 
 async def under_way(pool: asyncpg.Pool, job_id: int) -> None:
     """Wait until the job has finished more than four chunks."""
 
     async def some_chunks() -> bool:
-        return await done_chunks(pool, job_id) > 4
+        return await count_done_chunks(pool, job_id) > 4
 
     await wait_until_async(some_chunks, deadline_seconds=30, what="the job is under way")
 
 
 async def lose_postgres_in_mid_chunk(
-    pool: asyncpg.Pool, settings: Settings, staff: OnHost
+    pool: asyncpg.Pool, settings: Settings, worker_host: WorkerHost
 ) -> tuple[int, set[int]]:
-    """Submit a job, and pull the host's cable while transactions of its own hold chunks; gives the
-    job, and which chunks.
+    """Submit a job, and pull the host's cable while its transactions hold chunks; return the job
+    and those chunks.
 
-    All chunks are held up at their last statement until the cable is pulled, those of the other
-    host too, which would otherwise have done the job before. Then Postgres answers, to the one
-    that was cut off into the void.
+    Every chunk waits before its last statement until the cable is pulled. That includes chunks of
+    the other host, which would otherwise finish the job first. Then Postgres answers, but the host
+    that was cut off does not receive it.
     """
     async with pool.acquire() as gate:
         await gate.execute(f"select pg_advisory_lock({GATE}, n) from generate_series(1, 200) n")
@@ -307,12 +323,12 @@ async def lose_postgres_in_mid_chunk(
                 " where l.classid = $1 and not l.granted and a.xact_start is not null"
                 " and starts_with(a.application_name, $2 || '.')",
                 GATE,
-                staff.dyno,
+                worker_host.dyno,
             )
             return {row["chunk_no"] for row in rows}
 
         held = await wait_until_async(held_up, deadline_seconds=30, what="it holds a chunk")
-        staff.host.to_postgres.pull()
+        worker_host.host.to_postgres.pull()
         await gate.execute("select pg_advisory_unlock_all()")
-    assert not held & await chunks_done_by(pool, job_id, staff.dyno)
+    assert not held & await chunks_done_by(pool, job_id, worker_host.dyno)
     return job_id, held

@@ -1,4 +1,4 @@
-"""Adding a bulk action is adding one file: `sluice new-action` writes it, and all else follows."""
+"""A new bulk action is one file: `sluice new-action` writes it, and everything else follows."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ TEST = f"tests/unit/test_{NAME}.py"
 
 
 def python(code: Path, *words: str, **environment: str) -> str:
-    """Run a module of the copied code; return what it wrote."""
+    """Run a module of the copied code; return its output."""
     done = subprocess.run(
         [sys.executable, "-m", *words],
         cwd=code,
@@ -37,32 +37,32 @@ def python(code: Path, *words: str, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout in which `sluice new-action` was called."""
+    """Copy the checkout and run `sluice new-action` in it."""
     code = copy_checkout(tmp_path_factory.mktemp("new-action") / "code")
-    told = python(code, "cli", "new-action", NAME.replace("_", "-"))
-    assert f"  {ACTION}  " in told
-    assert f"  {TEST}  " in told
+    output = python(code, "cli", "new-action", NAME.replace("_", "-"))
+    assert f"  {ACTION}  " in output
+    assert f"  {TEST}  " in output
     return code
 
 
-def test_what_it_writes_passes_its_test_and_those_of_every_action(code: Path):
-    """Nothing has to be edited first: neither a table, nor a page, nor a list of actions."""
+def test_the_new_action_passes_its_test_and_those_of_every_action(code: Path):
+    """No other file has to be edited first: no table, no page and no list of actions."""
     unit = [f"tests/unit/test_{name}.py" for name in ("documents", "transitions", "cli_parsing")]
     python(code, "pytest", "-q", "-x", "-p", "no:cacheprovider", TEST, *unit)
 
 
-def test_what_it_writes_has_the_style_of_the_project(code: Path):
-    """Every rule of ruff, its format and the strict types hold."""
+def test_the_new_files_follow_the_style_of_the_project(code: Path):
+    """It passes every rule of ruff, ruff's format check and strict mypy."""
     python(code, "ruff", "check", "--no-cache", ACTION, TEST)
     python(code, "ruff", "format", "--no-cache", "--check", ACTION, TEST)
     python(code, "mypy", ACTION, TEST)
 
 
-async def test_a_worker_runs_it(
+async def test_a_worker_runs_the_new_action(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, code: Path
 ):
     """The command line offers the action with its parameters, and a worker runs it. Results,
-    reasons and counts are kept as for any other.
+    reasons and counts are stored as for any other action.
     """
     account_id = await make_account(pool, "third")
     await fill(

@@ -1,7 +1,7 @@
-"""The service does what its OpenAPI document says, whatever it is asked.
+"""The service behaves as its OpenAPI document says, for any request.
 
-Schemathesis reads the document, asks for everything in it, with data that fits and data that does
-not, follows what answers lead to, and compares each answer with what is promised.
+Schemathesis reads the document and tries every operation with valid and invalid data. It follows
+the links in answers, and compares each answer with the document.
 """
 
 import asyncio
@@ -23,18 +23,20 @@ from tests.kit.web_process import WebGroup
 
 SEED = 7
 EXAMPLES = example_count(20)
-"""How often each operation is asked in each way."""
+"""How often each operation is tried in each way."""
 
-NO_FAULTS = "positive_data_acceptance"
-"""This check is left out: what fits the schema may still be refused, an opt-in without evidence for
-instance."""
+EXCLUDED_CHECK = "positive_data_acceptance"
+"""This check is left out: a request may fit the schema and still be invalid, for example an opt-in
+without evidence.
+"""
 
-ENDLESS = "follow_job"
-"""This operation is left out: its answer ends with the job, and nobody works here."""
+EXCLUDED_OPERATION = "follow_job"
+"""This operation is left out: its answer ends with the job, and there are no workers in this test.
+"""
 
 CONFIG = """
 [parameters]
-# Nobody works here, so that whoever waits for a job waits in vain.
+# There are no workers, so a request must not wait for its job.
 "header.prefer" = "wait=0"
 
 [[operations]]
@@ -49,11 +51,13 @@ parameters = {{ hook_id = 1 }}
 include-path = "{unsubscribe}/{{token}}"
 parameters = {{ token = "{link}" }}
 """
-"""What cannot be guessed."""
+"""What Schemathesis cannot guess."""
 
 
 async def prepare(settings: Settings) -> tuple[str, str]:
-    """A key that may do everything, in an account with contacts and jobs; and the configuration."""
+    """Fill an account with contacts and jobs; return an API key with all scopes, and the
+    configuration.
+    """
     async with await open_pool(settings.database_url or "", size=2) as pool:
         contacts = {1: {1: "ann@example.org"}, 2: {1: "bob@example.org", 2: "ann@example.org"}}
         statuses = {f"{name}@example.org": ("single_opt_in", False) for name in ("ann", "bob")}
@@ -75,19 +79,19 @@ async def prepare(settings: Settings) -> tuple[str, str]:
 
 
 def test_everything_that_is_documented_holds(settings: Settings, tmp_path: Path):
-    """No failure of the service's, no answer that is not documented, and none of another shape."""
+    """No request causes a server error, an undocumented answer or one of another shape."""
     token, config = asyncio.run(prepare(settings))
     (tmp_path / "schemathesis.toml").write_text(config)
-    # It tries each call with wrong keys too, and wants to be told so each time.
+    # Schemathesis tries each operation with wrong keys too, and expects a 401 each time.
     limits = {"UNATTENDED_SECONDS": "3600", "MAX_AUTH_FAILURES_PER_MINUTE": "1000000"}
     with WebGroup(settings, tmp_path / "web.log", **limits) as web:
-        asked = subprocess.run(
+        result = subprocess.run(
             [
                 *(sys.executable, "-m", "schemathesis.cli", "run"),
                 f"{web.serving().url}/openapi.json",
                 *("--header", f"Authorization: Bearer {token}"),
                 *("--seed", str(SEED), "--max-examples", str(EXAMPLES)),
-                *("--exclude-checks", NO_FAULTS, "--exclude-operation-id", ENDLESS),
+                *("--exclude-checks", EXCLUDED_CHECK, "--exclude-operation-id", EXCLUDED_OPERATION),
                 *("--generation-database", "none", "--warnings", "off", "--no-color"),
             ],
             cwd=tmp_path,
@@ -95,9 +99,9 @@ def test_everything_that_is_documented_holds(settings: Settings, tmp_path: Path)
             text=True,
             check=False,
         )
-        assert asked.returncode == 0, asked.stdout + asked.stderr
+        assert result.returncode == 0, result.stdout + result.stderr
         events = web.events()
     assert not [json.dumps(event) for event in events if event["level"] == "error"]
-    # That it was asked at all, and came through to what the routes do.
+    # Requests were made, and some of them reached what the routes do.
     answered = [event for event in events if event["event"] == "request.answered"]
     assert len({event["route"] for event in answered if event["http_status"] in {200, 202}}) > 8

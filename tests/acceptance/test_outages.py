@@ -1,4 +1,4 @@
-"""Servers that go away and come back: workers wait for them, say so once, and go on."""
+"""Servers that go down and come back: workers wait for them, log it once, and go on."""
 
 import asyncio
 import json
@@ -23,15 +23,16 @@ from tests.kit.waiting import wait_until, wait_until_async
 from tests.kit.worker_group import WorkerGroup
 
 AWAY_SECONDS = 4.0
-"""Long enough for many attempts of each process. That a minute makes no difference is for the
-chaos run and the code to show: nothing counts the attempts."""
+"""Long enough for many attempts by each process. No code counts attempts, and chaos runs cover
+longer outages.
+"""
 
 OUTAGES = ("queue.unreachable", "queue.recovered", "database.unreachable", "database.recovered")
 
 
 @pytest.fixture(scope="module")
 def own_servers() -> Iterator[ChaosServers]:
-    """Servers that this module may take down."""
+    """Run servers that this module may stop."""
     with server_folder() as folder, chaos_servers(folder / "servers") as servers:
         asyncio.run(migrate(servers.database_url))
         asyncio.run(grant_process_role(servers.database_url))
@@ -40,7 +41,7 @@ def own_servers() -> Iterator[ChaosServers]:
 
 @pytest.fixture
 def settings(own_servers: ChaosServers) -> Iterator[Settings]:
-    """Settings that lead to them; whatever a test took down is up again afterwards."""
+    """Return settings for these servers; start again afterwards what a test stopped."""
     yield Settings(
         database_url=process_role_url(own_servers.database_url), redis_url=own_servers.redis_url
     )
@@ -50,7 +51,7 @@ def settings(own_servers: ChaosServers) -> Iterator[Settings]:
 
 @pytest.fixture
 async def pool(own_servers: ChaosServers) -> AsyncIterator[asyncpg.Pool]:
-    """A pool on the servers of this module."""
+    """Open a pool on the servers of this module."""
     async with await open_pool(own_servers.database_url, size=3) as pool:
         yield pool
 
@@ -74,26 +75,26 @@ def wait_until_all_log(group: WorkerGroup, event: str, *, processes: int) -> Non
     )
 
 
-async def pass_time(seconds: float) -> None:
-    """Let real time pass where the claim is that nothing happens meanwhile."""
+async def let_time_pass(seconds: float) -> None:
+    """Let real time pass, for a claim that nothing happens in that time."""
     ends = time.monotonic() + seconds
     await wait_until_async(
         lambda: time.monotonic() > ends, deadline_seconds=seconds + 30, what="time passed"
     )
 
 
-async def test_redis_may_go_away_and_come_back(
+async def test_workers_survive_an_outage_of_redis(
     pool: asyncpg.Pool, settings: Settings, own_servers: ChaosServers, start_group: StartGroup
 ):
-    """Each process logs once that Redis is down and once that it is back, however often it tried;
-    none ends, and a job that was submitted meanwhile is done.
+    """Each process logs once that Redis is down and once that it is back, however often it tried.
+    None of them ends, and a job submitted during the outage is completed.
     """
     await fill_large_account(pool, await make_account(pool, "redis"), 500)
     group = start_group(processes=2)
     own_servers.kill_redis()
     await asyncio.to_thread(wait_until_all_log, group, "queue.unreachable", processes=2)
     job_id = await submit_account_job(pool, settings, "redis", "opt_out", "email1")
-    await pass_time(AWAY_SECONDS)
+    await let_time_pass(AWAY_SECONDS)
     own_servers.start_redis()
     await wait_for_state(pool, job_id, "completed")
     await asyncio.to_thread(wait_until_all_log, group, "queue.recovered", processes=2)
@@ -103,11 +104,11 @@ async def test_redis_may_go_away_and_come_back(
     assert group.process.poll() is None
 
 
-async def test_postgres_may_go_away_and_come_back(
+async def test_workers_survive_an_outage_of_postgres(
     pool: asyncpg.Pool, settings: Settings, own_servers: ChaosServers, start_group: StartGroup
 ):
-    """Each process logs once that Postgres is down and once that it is back; none ends, and the
-    job that was under way is done.
+    """Each process logs once that Postgres is down and once that it is back. None of them ends, and
+    the running job is completed.
     """
     await fill_large_account(pool, await make_account(pool, "postgres"), 30_000)
     group = start_group(processes=2, CHUNK_SIZE="100")
@@ -119,40 +120,42 @@ async def test_postgres_may_go_away_and_come_back(
     await wait_until_async(under_way, deadline_seconds=30, what="the job is under way")
     own_servers.crash_postgres()
     await asyncio.to_thread(wait_until_all_log, group, "database.unreachable", processes=2)
-    await pass_time(AWAY_SECONDS)
+    await let_time_pass(AWAY_SECONDS)
     own_servers.start_postgres()
     await wait_for_state(pool, job_id, "completed")
     await asyncio.to_thread(wait_until_all_log, group, "database.recovered", processes=2)
     assert set(count_outages(group).values()) == {1}
     assert len(count_outages(group, of="database")) == 4
     assert group.process.poll() is None
-    # Nothing of it was held against a chunk.
+    # No chunk failed because of it.
     assert not any('"chunk.failed"' in line for line in group.lines())
 
 
 def test_a_worker_that_starts_without_servers_waits_for_them(
     settings: Settings, own_servers: ChaosServers, tmp_path: Path
 ):
-    """It logs both outages, once each, and is ready when both servers are back."""
+    """It logs both outages exactly once, and is ready when both servers are back."""
     own_servers.kill_redis()
     own_servers.crash_postgres()
     with WorkerGroup(settings, tmp_path / "waiting.log", WORKER_PROCESSES="1") as group:
-        wait_until(lambda: count_outages(group), deadline_seconds=30, what="it logs that it waits")
+        wait_until(
+            lambda: count_outages(group), deadline_seconds=30, what="the first outage is logged"
+        )
         own_servers.start_postgres()
         wait_until(
             lambda: len(count_outages(group)) == 3,
             deadline_seconds=30,
-            what="it waits for Redis next",
+            what="it waits for Redis",
         )
         own_servers.start_redis()
         group.ready(processes=1)
         assert sorted(event for _, event in count_outages(group).elements()) == sorted(OUTAGES)
 
 
-def test_a_worker_does_not_wait_for_ever(
+def test_a_worker_ends_after_its_startup_timeout(
     settings: Settings, own_servers: ChaosServers, tmp_path: Path
 ):
-    """After STARTUP_TIMEOUT_SECONDS it ends with exit status 1 and a sentence."""
+    """After STARTUP_TIMEOUT_SECONDS it ends with exit status 1 and an error message."""
     own_servers.kill_redis()
     with WorkerGroup(settings, tmp_path / "waiting.log", STARTUP_TIMEOUT_SECONDS="0.5") as group:
         assert group.process.wait(120) == 1
@@ -160,10 +163,10 @@ def test_a_worker_does_not_wait_for_ever(
         assert "Traceback" not in group.log.read_text()
 
 
-async def test_workers_end_as_asked_while_redis_is_away(
+async def test_workers_end_on_sigterm_while_redis_is_down(
     settings: Settings, own_servers: ChaosServers, start_group: StartGroup
 ):
-    """SIGTERM in the middle of an outage ends every process in time and without a traceback."""
+    """SIGTERM during an outage ends every process in time and without a traceback."""
     group = start_group(processes=2)
     own_servers.kill_redis()
     await asyncio.to_thread(wait_until_all_log, group, "queue.unreachable", processes=2)

@@ -1,4 +1,4 @@
-"""Contacts that cannot be done: they alone are refused, and everyone else is done."""
+"""Contacts that cannot be processed: only they are rejected, and all others are done."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tests.kit.waiting import wait_until_async
 from tests.kit.worker_group import WorkerGroup
 
 TRIPPING = """
-'''Confirms addresses, and trips over one status.'''
+'''Confirm addresses, but fail on one status.'''
 
 import os
 import signal
@@ -42,15 +42,15 @@ class Trip(BulkAction):
 RAISING = TRIPPING.replace("FALL", 'raise RuntimeError("it trips over this one")')
 DYING = TRIPPING.replace("FALL", "os.kill(os.getpid(), signal.SIGKILL)")
 
-PEOPLE = {n: {1: f"a{n}@example.com"} for n in range(1, 9)}
+CONTACTS = {n: {1: f"a{n}@example.com"} for n in range(1, 9)}
 POISONED = 5
-STATUSES = {f"a{n}@example.com": ("non_marketable", False) for n in PEOPLE} | {
+STATUSES = {f"a{n}@example.com": ("non_marketable", False) for n in CONTACTS} | {
     f"a{POISONED}@example.com": ("lockdown", False)
 }
 
 
 async def submit_trip(settings: Settings, code: Path) -> int:
-    """Hand the job in by the command line of the code that knows the action."""
+    """Submit the job with the command line of the code that has the action."""
     done = await asyncio.to_thread(
         subprocess.run,
         [
@@ -75,7 +75,7 @@ async def submit_trip(settings: Settings, code: Path) -> int:
 
 
 async def attempts_of(pool: asyncpg.Pool, job_id: int) -> dict[int, int]:
-    """The attempts counted so far, by chunk."""
+    """Return the attempts counted so far by chunk."""
     return dict(
         await pool.fetch("select chunk_no, attempts from job_chunks where job_id = $1", job_id)
     )
@@ -84,9 +84,7 @@ async def attempts_of(pool: asyncpg.Pool, job_id: int) -> dict[int, int]:
 async def assert_only_poisoned_rejected(
     pool: asyncpg.Pool, account_id: int, job_id: int, *, error: str
 ) -> None:
-    """Assert that the job did everything but the one contact, which is rejected with the error's
-    text.
-    """
+    """Assert that every contact but one was applied, and that one rejected with this error text."""
     rows = await pool.fetch("select * from rejections where job_id = $1", job_id)
     assert [(row["contact_id"], row["reason"]) for row in rows] == [(POISONED, "internal_error")]
     assert error in rows[0]["error"]
@@ -101,12 +99,12 @@ async def assert_only_poisoned_rejected(
 async def test_a_decision_that_raises_rejects_one_contact(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, tmp_path: Path
 ):
-    """An action that raises for one contact gives it an internal error with the error's text. All
-    other contacts of its chunk are done. Each failure is logged with its place in the code and
-    with the next step.
+    """An action that raises for one contact rejects it with an internal error and the error's text.
+    All other contacts of its chunk are done. Each failure is logged with its place in the code and
+    the next step.
     """
     account_id = await make_account(pool, "poisoned")
-    await fill(pool, account_id, PEOPLE, STATUSES)
+    await fill(pool, account_id, CONTACTS, STATUSES)
     code = code_with("trip", RAISING, tmp_path)
     group = start_group(code=code, CHUNK_SIZE="8", **FAST_RECOVERY)
     job_id = await submit_trip(settings, code)
@@ -115,7 +113,7 @@ async def test_a_decision_that_raises_rejects_one_contact(
         pool, account_id, job_id, error="RuntimeError: it trips over this one"
     )
     failed = [attempts for attempts in (await attempts_of(pool, job_id)).values() if attempts]
-    # The chunks of eight, four, two and one that had the contact in them, and no other.
+    # Only the chunks of eight, four, two and one that contained the contact.
     assert len(failed) == 4
     assert max(failed) == 3
     failures = [line for line in map(json.loads, group.lines()) if line["event"] == "chunk.failed"]
@@ -131,15 +129,15 @@ async def test_a_decision_that_raises_rejects_one_contact(
 async def test_attempts_survive_kills(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, tmp_path: Path
 ):
-    """SIGKILL of all workers between attempts resets no count: the attempts of a chunk only grow,
-    to three at most. A kill during an attempt may add a fourth, since the chunk may have caused it.
+    """SIGKILL of all workers between attempts resets no count: a chunk's attempts only grow, to
+    three at most. A kill during an attempt may add a fourth, since the chunk may have caused it.
     """
     account_id = await make_account(pool, "poisoned")
-    await fill(pool, account_id, PEOPLE, STATUSES)
+    await fill(pool, account_id, CONTACTS, STATUSES)
     code = code_with("trip", RAISING, tmp_path)
-    # Long enough between attempts to be killed there.
-    slowly = FAST_RECOVERY | {"RETRY_SECONDS": "0.5", "CHUNK_SIZE": "8"}
-    group = start_group(code=code, **slowly)
+    # Enough time between attempts to kill the workers there.
+    slow_retries = FAST_RECOVERY | {"RETRY_SECONDS": "0.5", "CHUNK_SIZE": "8"}
+    group = start_group(code=code, **slow_retries)
     job_id = await submit_trip(settings, code)
     seen: dict[int, int] = {}
 
@@ -158,7 +156,7 @@ async def test_attempts_survive_kills(
         )
         await asyncio.to_thread(group.kill)
         assert await more_than(total)
-        group = await asyncio.to_thread(start_group, code=code, **slowly)
+        group = await asyncio.to_thread(start_group, code=code, **slow_retries)
     await wait_for_state(pool, job_id, "completed")
     await more_than(0)
     assert 3 <= max(seen.values()) <= 4
@@ -176,7 +174,7 @@ async def test_a_decision_that_kills_its_process_rejects_one_contact(
     chunk that the worker held.
     """
     account_id = await make_account(pool, "poisoned")
-    await fill(pool, account_id, PEOPLE, STATUSES)
+    await fill(pool, account_id, CONTACTS, STATUSES)
     code = code_with("trip", DYING, tmp_path)
 
     def start() -> WorkerGroup:
@@ -214,22 +212,20 @@ async def test_a_decision_that_kills_its_process_rejects_one_contact(
 
 
 async def lost_chunks(pool: asyncpg.Pool, job_id: int) -> list[int]:
-    """Return the number of each chunk with the poisoned contact, as often as it loses a worker.
+    """Return the number of each chunk with the poisoned contact, once for each worker it loses.
 
-    The first chunk and the contact alone lose two, each half between them one.
+    The first chunk and the contact alone lose two workers; each chunk in between loses one.
     """
-    with_it = await pool.fetch(
+    rows = await pool.fetch(
         "select chunk_no, cardinality(item_ids) as contacts from job_chunks"
         " where job_id = $1 and $2 = any(item_ids) order by chunk_no",
         *(job_id, POISONED),
     )
-    return [
-        row["chunk_no"] for row in with_it for _ in range(2 if row["contacts"] in {1, 8} else 1)
-    ]
+    return [row["chunk_no"] for row in rows for _ in range(2 if row["contacts"] in {1, 8} else 1)]
 
 
 async def refuse_writes_of_a5(pool: asyncpg.Pool) -> None:
-    """Let every write that changes the status of a5@example.com fail."""
+    """Make every write that changes the status of a5@example.com fail."""
     await pool.execute(
         "create function refuse() returns trigger language plpgsql as"
         " $$ begin raise exception 'this one never works'; end $$"
@@ -245,8 +241,8 @@ async def refuse_writes_of_a5(pool: asyncpg.Pool) -> None:
 async def test_a_contact_that_cannot_be_written_is_rejected(
     action: str, pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ):
-    """A write that fails in Postgres gives that contact alone an internal error with its text; its
-    chunk is split until the contact is alone.
+    """A write that fails in Postgres rejects only that contact, with an internal error and the
+    error's text. Its chunk is split until the contact is alone.
     """
     account_id = await make_account(pool, "poisoned")
     await refuse_writes_of_a5(pool)

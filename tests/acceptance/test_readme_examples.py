@@ -1,4 +1,4 @@
-"""What the README shows works as it is written there."""
+"""The examples in the README work as written."""
 
 import asyncio
 import re
@@ -29,20 +29,20 @@ def is_action(block: Block) -> bool:
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
-    """A copy of the code, with the README's action in the file that it names."""
+    """Copy the code, with the README's action in the file that the README names."""
     (action,) = filter(is_action, BLOCKS)
     return code_with(Path(ACTION).stem, action.text, tmp_path)
 
 
 def test_blocks_are_of_known_languages() -> None:
-    """Each block is run, or is marked as text; the action's file is the one that is named."""
+    """Each block is run or marked as text, and the README names the action's file."""
     assert {block.language for block in BLOCKS} == {"sh", "python", "json", "text"}
     assert f"`{ACTION}`" in README
 
 
 def test_each_answer_of_json_is_compared() -> None:
-    """On every page that is run. One that stands apart from what is asked would be compared with
-    nothing.
+    """Each JSON block follows its example, on every page that is run. Otherwise it would be
+    compared with nothing.
     """
     for page in (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in PAGES)):
         blocks = parse_blocks(page)
@@ -59,8 +59,8 @@ def test_the_make_targets_exist() -> None:
     assert {"demo", "test"} <= named <= set(targets)
 
 
-def test_the_picture_of_the_demo_is_of_this_demo() -> None:
-    """The chapters that the README shows are those of `sluice demo`."""
+def test_the_readme_shows_the_chapters_of_the_demo() -> None:
+    """The README shows the chapters of `sluice demo`."""
     (picture,) = (block.text for block in BLOCKS if block.text.startswith("1. "))
     shown = re.findall(r"^\d\. .+$", picture, re.MULTILINE)
     demo = (ROOT / "cli" / "demo.py").read_text()
@@ -72,9 +72,7 @@ def test_the_picture_of_the_demo_is_of_this_demo() -> None:
 async def test_every_example_runs(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, code: Path, tmp_path: Path
 ) -> None:
-    """Run one after the other, the shell's and Python's blocks succeed, and do and answer what they
-    say.
-    """
+    """Run in order, the shell and Python blocks succeed, and do and print what they say."""
     start_group(code=code)
     folder = tmp_path / "anywhere"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""`sluice up` runs everything, and leaves nothing behind, however it ends."""
+"""`sluice up` runs everything, and leaves no process behind, however it ends."""
 
 import json
 import os
@@ -28,7 +28,7 @@ UP = [sys.executable, "-c", "from cli.up import up; up()"]
 
 
 class Running:
-    """`sluice up` in a folder of its own."""
+    """A `sluice up` in a folder of its own."""
 
     def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
         self.process = process
@@ -41,7 +41,7 @@ class Running:
         self.lines.extend(self.process.stdout)
 
     def wait_for_workers(self) -> list[psutil.Process]:
-        """The processes below it, once both workers are ready."""
+        """Return the child processes once both workers are ready."""
         wait_until(
             lambda: sum("worker.started" in line for line in self.lines) >= 2,
             deadline_seconds=30,
@@ -49,8 +49,8 @@ class Running:
         )
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def left(self) -> list[psutil.Process]:
-        """What still runs in its folder: servers, keeper, workers."""
+    def remaining_processes(self) -> list[psutil.Process]:
+        """Return what still runs in its folder: servers, keeper and workers."""
         found = []
         for process in psutil.process_iter():
             words = command_line(process)
@@ -66,7 +66,7 @@ def running() -> Iterator[Running]:
     """Run `sluice up` in an empty folder, without settings from the environment."""
     unwanted = ("DATABASE_URL", "REDIS_URL", "LOG_FORMAT", "WORKER_PROCESSES")
     environment = {name: value for name, value in os.environ.items() if name not in unwanted}
-    # One that nobody else takes between the look for a free one and the start of the web process.
+    # A port that no other process takes before the web process starts.
     environment["PORT"] = str(unused_port())
     with (
         server_folder() as folder,
@@ -82,36 +82,36 @@ def running() -> Iterator[Running]:
         running = Running(process, folder)
         yield running
         process.kill()
-        with all_gone(running, within_seconds=20):
+        with assert_all_gone(running, within_seconds=20):
             pass
 
 
 @contextmanager
-def all_gone(running: Running, *, within_seconds: float) -> Iterator[None]:
-    """Assert that no process of the run is left this long after the block."""
+def assert_all_gone(running: Running, *, within_seconds: float) -> Iterator[None]:
+    """Assert that no process of the run is left within this time after the block."""
     yield
     wait_until(
-        lambda: not running.left(),
+        lambda: not running.remaining_processes(),
         deadline_seconds=within_seconds,
         what="every process is gone",
     )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_when_asked(running: Running, number: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM end every process, none of them by force, with exit status 0."""
+def test_up_ends_on_a_signal(running: Running, number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM end every process without force, with exit status 0."""
     assert running.wait_for_workers()
     running.process.send_signal(number)
     assert running.process.wait(timeout=60) == 0
-    assert running.left() == []
+    assert running.remaining_processes() == []
     assert sum("worker.stopped" in line for line in running.lines) == 2
     lines = [json.loads(line.partition("| ")[2]) for line in running.lines if "| {" in line]
     assert lines
     assert not any(undeclared_keys(line["event"], line) for line in lines)
 
 
-def test_the_way_in_over_http_is_shown_and_answers(running: Running) -> None:
-    """At the URL that is shown, by the time that the workers are there or soon after."""
+def test_the_printed_url_answers(running: Running) -> None:
+    """The printed URL answers soon after the workers are ready."""
     assert running.wait_for_workers()
     shown = next(line.split()[1] for line in running.lines if line.startswith("HTTP "))
 
@@ -123,10 +123,10 @@ def test_the_way_in_over_http_is_shown_and_answers(running: Running) -> None:
     wait_until(ready, deadline_seconds=30, what="the web process is ready")
 
 
-def test_a_port_that_is_taken_is_left_alone() -> None:
-    """Where nobody asked for it another one is taken, and where somebody did, it is told."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port = taken.getsockname()[1]
+def test_a_port_in_use_is_left_alone() -> None:
+    """If the port was not set explicitly, another one is used. If it was, an error names it."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
         unasked = Settings().model_copy(update={"port": port})
         unasked.model_fields_set.discard("port")
         assert find_port(unasked) not in {port, 0}
@@ -135,18 +135,18 @@ def test_a_port_that_is_taken_is_left_alone() -> None:
     assert find_port(Settings(port=port)) == port
 
 
-def test_a_process_that_dies_ends_it(running: Running) -> None:
-    """Exit status 1, and what it had started is stopped too."""
+def test_up_ends_when_a_process_dies(running: Running) -> None:
+    """The exit status is 1, and the other processes are stopped too."""
     workers = [p for p in running.wait_for_workers() if command_line(p)[-2:] == ["-m", "workers"]]
     min(workers, key=psutil.Process.create_time).kill()
     assert running.process.wait(timeout=60) == 1
-    assert running.left() == []
+    assert running.remaining_processes() == []
 
 
-def test_a_kill_ends_it_all_the_same(running: Running) -> None:
+def test_killing_up_ends_all_processes(running: Running) -> None:
     """Neither workers nor servers outlive a kill -9 of `sluice up`."""
     assert running.wait_for_workers()
-    with all_gone(running, within_seconds=15):
+    with assert_all_gone(running, within_seconds=15):
         running.process.kill()
 
 
@@ -165,5 +165,5 @@ def test_a_kill_ends_it_all_the_same(running: Running) -> None:
     ],
 )
 def test_passwords_are_not_shown(url: str, shown: str) -> None:
-    """What is printed is enough to tell the server, and not to enter it."""
+    """The printed URL identifies the server, and does not contain the password."""
     assert redact_password(url) == shown

@@ -1,4 +1,4 @@
-"""Workers that stand still and connections that break: nobody waits long, no chunk is blamed."""
+"""Stopped workers and broken connections: no command waits long, and no chunk is blamed."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ from tests.kit.waiting import wait_until, wait_until_async
 from tests.kit.worker_group import WorkerGroup
 
 STANDS_STILL = '''
-"""An action whose rule blocks the process that asks it, as long as a file is there."""
+"""An action that blocks its process while a file exists."""
 
 import time
 from pathlib import Path
@@ -57,8 +57,8 @@ async def make_contacts(pool: asyncpg.Pool, account: str, contacts: int) -> int:
 
 
 @asynccontextmanager
-async def an_address_locked(pool: asyncpg.Pool, account_id: int) -> AsyncIterator[None]:
-    """Somebody else holds an address, so that whoever works its chunk waits in the middle of it."""
+async def lock_address(pool: asyncpg.Pool, account_id: int) -> AsyncIterator[None]:
+    """Lock an address in another session, so that a worker waits in the middle of its chunk."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(
             "select from email_addresses where account_id = $1 order by id limit 1 for update",
@@ -67,8 +67,8 @@ async def an_address_locked(pool: asyncpg.Pool, account_id: int) -> AsyncIterato
         yield
 
 
-async def backends_waiting(pool: asyncpg.Pool) -> list[int]:
-    """The backends that wait for a lock on an address."""
+async def find_waiting_backends(pool: asyncpg.Pool) -> list[int]:
+    """Return the backends that wait for a lock on an address."""
     rows = await pool.fetch(
         "select pid from pg_stat_activity where datname = current_database()"
         " and wait_event_type = 'Lock' and query like '%email_addresses%'"
@@ -90,9 +90,10 @@ async def wait_until_stopped_in_a_chunk(pool: asyncpg.Pool) -> None:
 
 
 def signal_workers(group: WorkerGroup, number: signal.Signals) -> list[psutil.Process]:
-    """Signal the worker processes; those that are stopped stand still when it returns.
+    """Signal the worker processes; after SIGSTOP, return only once all of them are stopped.
 
-    A thread has to be scheduled for the signal before all of them stop: until then others go on.
+    One of a process's threads has to run before the signal stops all of them, so others may go on
+    until then.
     """
     workers = group.workers()
     assert workers
@@ -100,14 +101,14 @@ def signal_workers(group: WorkerGroup, number: signal.Signals) -> list[psutil.Pr
         process.send_signal(number)
     if number == signal.SIGSTOP:
         wait_until(
-            lambda: all(_stands_still(process) for process in workers),
+            lambda: all(_is_stopped(process) for process in workers),
             deadline_seconds=30,
-            what="the workers stand still",
+            what="the workers are stopped",
         )
     return workers
 
 
-def _stands_still(process: psutil.Process) -> bool:
+def _is_stopped(process: psutil.Process) -> bool:
     return all(
         psutil.Process(thread.id).status() == psutil.STATUS_STOPPED for thread in process.threads()
     )
@@ -117,26 +118,28 @@ def _stands_still(process: psutil.Process) -> bool:
 async def test_a_stopped_worker_delays_no_job(
     command, pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ):
-    """Pause and cancel answer although a worker stands still in the middle of a chunk, its chunk
-    is rolled back, and nothing of it is done when the worker goes on.
+    """Pause and cancel answer while a worker is stopped in mid-chunk. Its chunk is rolled back, and
+    nothing of it is done when the worker continues.
     """
     account_id = await make_contacts(pool, "stopped", 20)
     group = start_group()
-    async with an_address_locked(pool, account_id):
+    async with lock_address(pool, account_id):
         job_id = await submit_account_job(pool, settings, "stopped", "opt_out", "email1")
         await wait_until_async(
-            lambda: backends_waiting(pool), deadline_seconds=30, what="a worker is in the chunk"
+            lambda: find_waiting_backends(pool),
+            deadline_seconds=30,
+            what="a worker is in the chunk",
         )
         signal_workers(group, signal.SIGSTOP)
     await wait_until_stopped_in_a_chunk(pool)
-    # Far less than the ten seconds after which Postgres itself would have ended the transaction.
+    # Postgres itself would end the transaction only after ten seconds.
     await asyncio.wait_for(command(pool, settings, None, job_id), 8)
     assert await pool.fetchval("select count(*) from results") == 0
     signal_workers(group, signal.SIGCONT)
     wait_until(
         lambda: any('"chunk.interrupted"' in line for line in group.lines()),
         deadline_seconds=30,
-        what="the worker noticed",
+        what="the worker logged the interruption",
     )
     assert await pool.fetchval("select count(*) from results") == 0
     if command is pause:
@@ -150,18 +153,20 @@ async def test_a_stopped_worker_delays_no_job(
         assert await pool.fetchval("select applied from jobs where id = $1", job_id) == 0
 
 
-async def test_what_a_stopped_worker_has_locked_is_free_again_before_it_goes_on(
+async def test_the_chunk_of_a_stopped_worker_is_done_by_another(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ):
-    """The chunk of a worker that stands still is done by another one, and the stopped one finds
-    nothing left to do when it goes on.
+    """Another worker does the chunk of a stopped one. The stopped worker, once it continues, finds
+    nothing left to do.
     """
     account_id = await make_contacts(pool, "stopped", 20)
     group = start_group()
-    async with an_address_locked(pool, account_id):
+    async with lock_address(pool, account_id):
         job_id = await submit_account_job(pool, settings, "stopped", "opt_out", "email1")
         await wait_until_async(
-            lambda: backends_waiting(pool), deadline_seconds=30, what="a worker is in the chunk"
+            lambda: find_waiting_backends(pool),
+            deadline_seconds=30,
+            what="a worker is in the chunk",
         )
         signal_workers(group, signal.SIGSTOP)
     start_group()
@@ -173,25 +178,27 @@ async def test_what_a_stopped_worker_has_locked_is_free_again_before_it_goes_on(
     assert await pool.fetchval("select count(*) from results where outcome = 'applied'") == 20
 
 
-async def test_connections_that_break_are_no_fault_of_the_chunk(
+async def test_broken_connections_are_not_the_chunks_fault(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ):
-    """However often the connection is ended under the same chunk of one contact, by a worker that
-    lives, no attempt is counted, the lane is not lost, and the contact is done at last.
+    """A connection is ended again and again during one chunk, while the worker lives. No attempt is
+    counted, the lane is not lost, and the contact is opted out in the end.
     """
     account_id = await make_contacts(pool, "broken", 1)
     group = start_group()
-    async with an_address_locked(pool, account_id):
+    async with lock_address(pool, account_id):
         job_id = await submit_account_job(pool, settings, "broken", "opt_out", "email1")
         for _ in range(6):
             (waiting,) = await wait_until_async(
-                lambda: backends_waiting(pool), deadline_seconds=30, what="a worker is in the chunk"
+                lambda: find_waiting_backends(pool),
+                deadline_seconds=30,
+                what="a worker is in the chunk",
             )
             await pool.execute("select pg_terminate_backend($1)", waiting)
             await wait_until_async(
                 lambda waiting=waiting: _is_gone(pool, waiting),
                 deadline_seconds=30,
-                what="it was ended",
+                what="the connection was ended",
             )
         lost = await pool.fetchval(
             "select max(lost_workers) from job_lanes where job_id = $1", job_id
@@ -202,15 +209,15 @@ async def test_connections_that_break_are_no_fault_of_the_chunk(
     assert await statuses_of(pool, account_id) == {"a0@example.com": ("admin", False)}
     lines = group.lines()
     assert sum('"chunk.interrupted"' in line for line in lines) == 6
-    # Postgres was never away.
+    # Postgres was reachable all the time.
     assert not any('"database.unreachable"' in line for line in lines)
 
 
-async def test_a_full_disk_wears_no_chunk_down(
+async def test_a_full_disk_counts_no_attempts(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ):
-    """While nothing can be written no attempt is counted, and the job goes on afterwards. The lane
-    rests meanwhile, so that the log is not filled as well.
+    """While nothing can be written, no attempt is counted, and the job goes on afterwards. The lane
+    pauses in between, so that the log does not fill the disk too.
     """
     account_id = await make_contacts(pool, "full", 5)
     await pool.execute(
@@ -228,7 +235,7 @@ async def test_a_full_disk_wears_no_chunk_down(
         return sum('"chunk.interrupted"' in line for line in group.lines())
 
     await wait_until_async(
-        lambda: interrupted() > 3, deadline_seconds=60, what="it was tried again"
+        lambda: interrupted() > 3, deadline_seconds=60, what="the chunk was tried again"
     )
     await pool.execute("drop trigger full_disk on results")
     await wait_for_state(pool, job_id, "completed")
@@ -243,24 +250,24 @@ async def _is_gone(pool: asyncpg.Pool, pid: int) -> bool:
 
 
 @pytest.fixture
-def code_that_stands_still(tmp_path: Path) -> Path:
-    """A copy of the code with an action that blocks."""
+def code_that_is_stopped(tmp_path: Path) -> Path:
+    """Copy the code, with an action that blocks."""
     return code_with("stand_still", STANDS_STILL, tmp_path)
 
 
-async def test_a_blocked_event_loop_ends_its_process_and_says_where(
+async def test_a_blocked_event_loop_ends_its_process_and_logs_where(
     pool: asyncpg.Pool,
     settings: Settings,
     start_group: StartGroup,
-    code_that_stands_still: Path,
+    code_that_is_stopped: Path,
 ):
-    """The watchdog ends a worker whose loop is blocked, with the place in the log, and whoever is
-    started in its place does the chunk.
+    """The watchdog ends a worker whose event loop is blocked, and logs the place in the code. Its
+    replacement does the chunk.
     """
     await make_contacts(pool, "blocked", 3)
-    flag = code_that_stands_still / "blocked"
+    flag = code_that_is_stopped / "blocked"
     flag.touch()
-    group = start_group(code=code_that_stands_still, WATCHDOG_SECONDS="1")
+    group = start_group(code=code_that_is_stopped, WATCHDOG_SECONDS="1")
     await pool.execute(
         "insert into jobs (account_id, action, fields, selection, requested_by, request_hash,"
         " correlation_id) select id, 'stand_still', '{1}', '{\"all\": true}', 'test', '', 'c'"
@@ -274,7 +281,7 @@ async def test_a_blocked_event_loop_ends_its_process_and_says_where(
     assert (facts["action"], facts["chunk"]) == ("stand_still", 1)
     assert facts["job"] == await pool.fetchval("select max(id) from jobs")
     flag.unlink()
-    await asyncio.to_thread(start_group, code=code_that_stands_still)
+    await asyncio.to_thread(start_group, code=code_that_is_stopped)
     job_id = await pool.fetchval("select max(id) from jobs")
     await wait_for_state(pool, job_id, "completed")
     assert await pool.fetchval("select unchanged from jobs where id = $1", job_id) == 3
@@ -283,7 +290,7 @@ async def test_a_blocked_event_loop_ends_its_process_and_says_where(
 async def test_a_process_that_was_stopped_as_a_whole_is_not_stuck(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ):
-    """A stop of several times WATCHDOG_SECONDS, after which the loop turns, ends nobody."""
+    """A stop of several times WATCHDOG_SECONDS ends no process, as the loop continues after it."""
     await make_contacts(pool, "frozen", 3)
     group = start_group(WATCHDOG_SECONDS="0.5")
     began = asyncio.get_running_loop().time()

@@ -25,8 +25,8 @@ from web.routes import operation
 
 
 @pytest.fixture(scope="module")
-def servers_of_its_own() -> Iterator[ChaosServers]:
-    """Servers that these tests may stop."""
+def own_servers() -> Iterator[ChaosServers]:
+    """Run servers that these tests may stop."""
     with server_folder() as folder, chaos_servers(folder / "servers") as servers:
         asyncio.run(migrate(servers.database_url))
         asyncio.run(grant_process_role(servers.database_url))
@@ -34,37 +34,39 @@ def servers_of_its_own() -> Iterator[ChaosServers]:
 
 
 @pytest.fixture
-def fragile(servers_of_its_own: ChaosServers) -> Iterator[Settings]:
-    """Settings that lead to them; whatever a test took down is up again afterwards."""
-    yield settings_of(servers_of_its_own)
-    servers_of_its_own.start_redis()
-    servers_of_its_own.start_postgres()
+def outage_settings(own_servers: ChaosServers) -> Iterator[Settings]:
+    """Return settings for these servers; start again afterwards what a test stopped."""
+    yield settings_of(own_servers)
+    own_servers.start_redis()
+    own_servers.start_postgres()
 
 
 def settings_of(servers: ChaosServers) -> Settings:
-    """Settings that lead to these servers, by the role of processes."""
+    """Return settings for these servers with the role of processes."""
     return settings_for(servers.redis_url, process_role_url(servers.database_url))
 
 
 @pytest.fixture(scope="module")
-def fragile_web(
-    servers_of_its_own: ChaosServers, tmp_path_factory: pytest.TempPathFactory
+def outage_web(
+    own_servers: ChaosServers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WebGroup]:
-    """A web process on them, which outlives what is done to them."""
+    """Run a web process on these servers; it has to survive every test."""
     log = tmp_path_factory.mktemp("fragile") / "web.log"
-    with WebGroup(settings_of(servers_of_its_own), log) as web:
+    with WebGroup(settings_of(own_servers), log) as web:
         yield web.serving()
 
 
 def test_postgres_may_be_restarted(
-    fragile: Settings, fragile_web: WebGroup, servers_of_its_own: ChaosServers
+    outage_settings: Settings, outage_web: WebGroup, own_servers: ChaosServers
 ):
-    """Meanwhile whoever asks is told in seconds to come again; then the same process answers."""
-    web = fragile_web
+    """During the outage requests are answered 503 within seconds, with Retry-After. Afterwards the
+    same process serves them again.
+    """
+    web = outage_web
     before = len(web.lines())
-    with web.client(headers=create_key_headers(fragile)) as client:
+    with web.client(headers=create_key_headers(outage_settings)) as client:
         assert client.get("/v1/jobs").status_code == 200
-        servers_of_its_own.crash_postgres()
+        own_servers.crash_postgres()
         for path in ("/v1/jobs", "/readyz", "/scale"):
             answer = client.get(path)
             assert (answer.status_code, answer.json()["type"]) == (
@@ -74,7 +76,7 @@ def test_postgres_may_be_restarted(
             assert int(answer.headers["Retry-After"]) > 0
             assert answer.elapsed.total_seconds() < 10
         assert client.get("/healthz").status_code == 200
-        servers_of_its_own.start_postgres()
+        own_servers.start_postgres()
         wait_until(
             lambda: client.get("/readyz").status_code == 200,
             deadline_seconds=20,
@@ -85,49 +87,51 @@ def test_postgres_may_be_restarted(
         wait_until(
             lambda: [e["event"] for e in web.events()[before:] if e["event"] in outage] == outage,
             deadline_seconds=20,
-            what="the outage is told once, and its end, by itself",
+            what="the outage and its end are logged once",
         )
         assert not any(event["level"] == "error" for event in web.events()[before:])
 
 
 def test_a_stream_breaks_off_with_postgres(
-    fragile: Settings, fragile_web: WebGroup, servers_of_its_own: ChaosServers
+    outage_settings: Settings, outage_web: WebGroup, own_servers: ChaosServers
 ):
-    """Who follows a job sees that the end is missing; that is no fault, and the line says it."""
-    web = fragile_web
+    """A client that follows a job sees that the stream was cut off. The log line says so, and is no
+    error.
+    """
+    web = outage_web
     before = len(web.lines())
-    with web.client(headers=create_key_headers(fragile)) as client:
+    with web.client(headers=create_key_headers(outage_settings)) as client:
         body = {"action": "opt_out", "selection": {"all": True}}
         job = client.post("/v1/jobs", json=body).json()["id"]
         with client.stream("GET", f"/v1/jobs/{job}/events") as stream:
             parts = stream.iter_text()
             assert next(parts).startswith("event: progress")
-            servers_of_its_own.crash_postgres()
+            own_servers.crash_postgres()
             with pytest.raises(httpx.RemoteProtocolError):
                 list(parts)
         wait_until(
             lambda: web.list_statuses("/v1/jobs/{job_id}/events", after=before) == [200],
             deadline_seconds=10,
-            what="the stream has its line",
+            what="the stream is logged",
         )
         events = web.events()[before:]
         assert [event["route"] for event in events if event.get("aborted")] == [
             "/v1/jobs/{job_id}/events"
         ]
-        told = {event["event"] for event in events} - {"database.unreachable"}
-        assert told == {"request.answered", "job.submitted"}
+        names = {event["event"] for event in events} - {"database.unreachable"}
+        assert names == {"request.answered", "job.submitted"}
 
 
-def test_jobs_are_taken_while_redis_is_away(
-    fragile: Settings, servers_of_its_own: ChaosServers, tmp_path: Path
+def test_jobs_are_accepted_while_redis_is_down(
+    outage_settings: Settings, own_servers: ChaosServers, tmp_path: Path
 ):
-    """A job is stored, and will be found by the sweeper; the answer is as always. The log says once
-    that Redis is away, and by itself that it is back.
+    """A job is stored and answered as usual, and the sweeper will find it. The log says once that
+    Redis is down, and, without another request, that it is back.
     """
-    headers = create_key_headers(fragile)
-    servers_of_its_own.kill_redis()
+    headers = create_key_headers(outage_settings)
+    own_servers.kill_redis()
     with (
-        WebGroup(fragile, tmp_path / "web.log") as web,
+        WebGroup(outage_settings, tmp_path / "web.log") as web,
         web.serving().client(headers=headers) as client,
     ):
         body = {"action": "opt_out", "selection": {"all": True}}
@@ -135,49 +139,49 @@ def test_jobs_are_taken_while_redis_is_away(
         assert (answer.status_code, answer.json()["state"]) == (202, "planning")
         assert client.get("/readyz").status_code == 200
         assert outages_of_queue(web) == ["queue.unreachable"]
-        servers_of_its_own.start_redis()
+        own_servers.start_redis()
         wait_until(
             lambda: outages_of_queue(web) == ["queue.unreachable", "queue.recovered"],
             deadline_seconds=20,
-            what="it is said that Redis is back",
+            what="the recovery is logged",
         )
 
 
 def outages_of_queue(web: WebGroup) -> list[str]:
-    """What its log says of them, each line with the keys that are declared and no other."""
-    told = [event for event in web.events() if event["event"].startswith("queue.")]
-    assert not any(undeclared_keys(event["event"], event.keys() - {"web"}) for event in told)
-    return [event["event"] for event in told]
+    """Return the queue events of the log, and assert that their lines have only declared keys."""
+    events = [event for event in web.events() if event["event"].startswith("queue.")]
+    assert not any(undeclared_keys(event["event"], event.keys() - {"web"}) for event in events)
+    return [event["event"] for event in events]
 
 
 async def test_a_postgres_that_hangs_is_not_waited_for(
-    fragile: Settings, servers_of_its_own: ChaosServers, monkeypatch: pytest.MonkeyPatch
+    outage_settings: Settings, own_servers: ChaosServers, monkeypatch: pytest.MonkeyPatch
 ):
-    """While its processes are stopped everything is answered 503 in time, however many ask; when
-    they go on, so does this process.
+    """While the processes of Postgres are stopped, every request is answered 503 in time, however
+    many there are. When they continue, the web process recovers.
     """
     monkeypatch.setattr(timeout, "RESPONSE_TIMEOUT_SECONDS", 1.0)
     monkeypatch.setattr(operation, "READY_TIMEOUT_SECONDS", 0.5)
-    app = create_app(fragile)
+    app = create_app(outage_settings)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
     ):
-        made = await create_key(
+        api_key = await create_key(
             app.state.sluice.pool, account="default", name="test", scopes=list(Scope)
         )
-        client.headers["Authorization"] = f"Bearer {made.token}"
+        client.headers["Authorization"] = f"Bearer {api_key.token}"
 
         async def statuses_of_many() -> set[int]:
-            asked = await asyncio.gather(
+            responses = await asyncio.gather(
                 *(client.get(path) for path in ("/v1/jobs", "/readyz") * 6)
             )
-            return {answer.status_code for answer in asked}
+            return {answer.status_code for answer in responses}
 
         assert await statuses_of_many() == {200}
         postgres = await processes_of_postgres(app.state.sluice.pool)
         for process in postgres:
-            # A session may have ended since they were looked for.
+            # A session may have ended since the processes were listed.
             with suppress(psutil.NoSuchProcess):
                 process.suspend()
         try:
@@ -197,7 +201,7 @@ async def test_a_postgres_that_hangs_is_not_waited_for(
 
 
 async def processes_of_postgres(pool: asyncpg.Pool) -> list[psutil.Process]:
-    """The server's own process first, then those of its sessions and the others."""
+    """Return the server's main process, followed by its children."""
     server = psutil.Process(await pool.fetchval("select pg_backend_pid()")).parent()
     assert server is not None
     return [server, *server.children(recursive=True)]

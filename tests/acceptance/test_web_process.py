@@ -1,4 +1,4 @@
-"""The web process as the Procfile starts it: how it begins, serves, loses its servers and ends."""
+"""The web process as the Procfile starts it: start, requests, lost clients and shutdown."""
 
 import asyncio
 import json
@@ -34,11 +34,11 @@ from tests.kit.web_process import WebGroup, create_key_headers
 from web.server_protocol import MAX_HEADER_BYTES
 
 ENDS_SECONDS = 9
-"""More than requests under way are given, and less than `sluice up` gives a process."""
+"""More than running requests get to finish, and less than `sluice up` gives a process."""
 
 
 class Shared(NamedTuple):
-    """A web process, and the settings that lead to its database."""
+    """A web process, and the settings for its database."""
 
     settings: Settings
     web: WebGroup
@@ -48,7 +48,7 @@ class Shared(NamedTuple):
 async def shared(
     servers: ServerUrls, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Shared]:
-    """A web process that every test finds serving, and leaves so. A key follows one job there."""
+    """Run a web process that all tests share. An API key may have one stream there."""
     async with new_database() as url:
         settings = settings_for(servers.redis_url, process_role_url(url))
         log = tmp_path_factory.mktemp("shared") / "web.log"
@@ -57,8 +57,8 @@ async def shared(
 
 
 def test_one_process_or_two_serve_and_write_declared_lines(settings: Settings, tmp_path: Path):
-    """Both answer at the port; SIGTERM, twice and to the group, ends all of them in seconds; the
-    log has nothing but declared events.
+    """Each process answers on the port. SIGTERM, sent twice to the group, ends all of them within
+    seconds. The log has only declared events.
     """
     for processes in (1, 2):
         log = tmp_path / f"web-{processes}.log"
@@ -66,7 +66,7 @@ def test_one_process_or_two_serve_and_write_declared_lines(settings: Settings, t
             with web.serving().client() as client:
                 assert client.get("/readyz").json() == {"status": "ready"}
                 assert client.get("/nothing?like=this").status_code == 404
-            # A master has a tracker of what its processes share, beside them.
+            # A master also runs a resource tracker for its processes.
             assert len(web.members()) >= processes
             web.signal_all(signal.SIGTERM)
             web.signal_all(signal.SIGTERM)
@@ -84,15 +84,14 @@ def test_one_process_or_two_serve_and_write_declared_lines(settings: Settings, t
 async def test_work_without_a_worker_is_logged(
     settings: Settings, pool: asyncpg.Pool, tmp_path: Path
 ):
-    """When opt-outs wait and no worker runs, one of the web processes says so, with what waits and
-    for how long, as an error, and again in each period; once a worker has measured, that it is
-    over.
+    """If opt-outs wait and no worker runs, one web process logs an error in each period, with how
+    much waits and for how long. Once a worker has measured the queue, it logs that this is over.
     """
     log = tmp_path / "web.log"
     with WebGroup(settings, log, WEB_PROCESSES="2", UNATTENDED_SECONDS="1") as web:
         web.serving()
 
-        def told(event: str) -> list[dict[str, Any]]:
+        def find_events(event: str) -> list[dict[str, Any]]:
             return [line for line in web.events() if line["event"] == event]
 
         for _ in range(3):
@@ -102,9 +101,11 @@ async def test_work_without_a_worker_is_logged(
                 JobRequest(action="opt_out", selection=Selection(all=True), requested_by="test"),
             )
         await wait_until_async(
-            lambda: len(told("queue.unattended")) >= 2, deadline_seconds=10, what="it is said"
+            lambda: len(find_events("queue.unattended")) >= 2,
+            deadline_seconds=10,
+            what="the error is logged",
         )
-        for line in told("queue.unattended"):
+        for line in find_events("queue.unattended"):
             assert (line["level"], line["pending_chunks"], line["planning_jobs"]) == ("error", 3, 3)
             assert line["unattended_for_seconds"] > 1
             assert not undeclared_keys(line["event"], line)
@@ -112,14 +113,16 @@ async def test_work_without_a_worker_is_logged(
         async def attended() -> bool:
             async with pool.acquire() as connection:
                 await sweeps.try_begin_queue_stats(connection, 0)
-            return bool(told("queue.attended"))
+            return bool(find_events("queue.attended"))
 
-        await wait_until_async(attended, deadline_seconds=10, what="it is said that it is over")
-        assert not told("web.task_failed")
+        await wait_until_async(attended, deadline_seconds=10, what="the end is logged")
+        assert not find_events("web.task_failed")
 
 
 def test_a_web_process_that_is_killed_is_replaced(settings: Settings, tmp_path: Path):
-    """Of several; the others serve meanwhile, and the program goes on."""
+    """If one of several is killed, the others serve requests until it is replaced, and the master
+    continues.
+    """
 
     def serving_ids() -> set[int]:
         return {p.pid for p in web.members() if "spawn_main" in " ".join(command_line(p))}
@@ -133,16 +136,16 @@ def test_a_web_process_that_is_killed_is_replaced(settings: Settings, tmp_path: 
         wait_until(
             lambda: killed not in serving_ids() and len(serving_ids()) == 2,
             deadline_seconds=30,
-            what="another process has its place",
+            what="the process is replaced",
         )
         with web.client() as client:
             assert client.get("/readyz").is_success
         assert web.process.poll() is None
 
 
-def test_requests_under_way_do_not_keep_it(settings: Settings, tmp_path: Path):
-    """One that has not sent its body, one that waits for the end of a job and a stream of its
-    events end with it; the stream's line is written at its end.
+def test_running_requests_do_not_delay_the_shutdown(settings: Settings, tmp_path: Path):
+    """A request without its body, one that waits for a job and a stream of events all end on
+    SIGTERM. The stream's log line is written at its end.
     """
     headers = create_key_headers(settings)
     with WebGroup(settings, tmp_path / "web.log") as web:
@@ -151,14 +154,14 @@ def test_requests_under_way_do_not_keep_it(settings: Settings, tmp_path: Path):
             job = client.post("/v1/jobs", json=body).json()["id"]
         with (
             closing(socket.create_connection(("127.0.0.1", web.port))) as slow,
-            ThreadPoolExecutor(1) as other,
+            ThreadPoolExecutor(1) as executor,
             web.client(headers=headers) as client,
             client.stream("GET", f"/v1/jobs/{job}/events") as stream,
         ):
             parts = stream.iter_text()
             assert next(parts).startswith("event: progress")
             slow.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
-            waiting = other.submit(
+            waiting = executor.submit(
                 httpx.get,
                 f"{web.url}/v1/jobs/{job}",
                 headers={**headers, "Prefer": "wait=25"},
@@ -181,8 +184,8 @@ def test_requests_under_way_do_not_keep_it(settings: Settings, tmp_path: Path):
 
 
 def test_a_client_that_leaves_is_logged(shared: Shared):
-    """It is written soon, and is no error: a stream's with what was sent, and 0 for one who left in
-    the middle of a body; nothing goes on for nobody.
+    """The line is written soon and is no error. A stream's line has its status, and a request
+    without its whole body has status 0. No work goes on for a client that left.
     """
     web = shared.web
     headers = create_key_headers(shared.settings)
@@ -195,7 +198,7 @@ def test_a_client_that_leaves_is_logged(shared: Shared):
     wait_until(
         lambda: web.list_statuses("/v1/jobs/{job_id}/events", after=before) == [200],
         deadline_seconds=10,
-        what="the stream has its line",
+        what="the stream is logged",
     )
     lines = "\r\n".join(f"{name}: {value}" for name, value in headers.items())
     with closing(socket.create_connection(("127.0.0.1", web.port))) as leaving:
@@ -206,22 +209,25 @@ def test_a_client_that_leaves_is_logged(shared: Shared):
     wait_until(
         lambda: web.list_statuses("/v1/jobs", after=before) == [202, 0],
         deadline_seconds=10,
-        what="who left in the middle has a line",
+        what="the client that left in mid-body is logged",
     )
     assert {event["level"] for event in web.events()[before:]} == {"info"}
 
 
 def test_an_api_key_has_a_maximum_of_streams(shared: Shared):
-    """One more stream than that is refused, with when to come again; another key's is not, and one
-    whose client has left has its place free.
+    """One more stream than that is answered 429 with Retry-After. Another key has its own limit,
+    and a client that leaves frees its place.
     """
-    headers, others = create_key_headers(shared.settings), create_key_headers(shared.settings)
+    headers, other_headers = (
+        create_key_headers(shared.settings),
+        create_key_headers(shared.settings),
+    )
     with shared.web.client(headers=headers) as client:
         body = {"action": "opt_out", "selection": {"all": True}}
         job = client.post("/v1/jobs", json=body).json()["id"]
         path = f"/v1/jobs/{job}/events"
 
-        def followed(headers: dict[str, str]) -> int:
+        def stream_status(headers: dict[str, str]) -> int:
             with client.stream("GET", path, headers=headers) as stream:
                 return stream.status_code
 
@@ -231,16 +237,16 @@ def test_an_api_key_has_a_maximum_of_streams(shared: Shared):
             refused = client.get(path)
             assert refused.json()["type"] == "urn:sluice:problem:too-many-requests"
             assert int(refused.headers["Retry-After"]) > 0
-            assert followed(others) == 200
+            assert stream_status(other_headers) == 200
         wait_until(
-            lambda: followed(headers) == 200,
+            lambda: stream_status(headers) == 200,
             deadline_seconds=10,
-            what="the place of who has left is free",
+            what="the place of the client that left is free",
         )
 
 
-def answer_on(connection: socket.socket) -> bytes:
-    """The next answer, which has a JSON object as its body."""
+def receive_answer(connection: socket.socket) -> bytes:
+    """Receive the next answer, whose body is a JSON object."""
     received = b""
     while not received.endswith(b"}"):
         received += connection.recv(10_000)
@@ -248,9 +254,9 @@ def answer_on(connection: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("begins", [b"GET /", b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: "])
-def test_a_head_that_does_not_end_is_refused(shared: Shared, begins: bytes):
-    """Neither a path nor a header may go on for ever: 431 and the end of the connection, long
-    before memory is full; ordinary requests are served meanwhile, on connections that last.
+def test_an_endless_head_is_refused(shared: Shared, begins: bytes):
+    """An endless path or header is answered 431 and the connection is closed, long before memory is
+    full. Ordinary requests are served in the meantime, on connections that stay open.
     """
     web = shared.web
     with (
@@ -268,9 +274,9 @@ def test_a_head_that_does_not_end_is_refused(shared: Shared, begins: bytes):
             slow.settimeout(20)
             slow.sendall(begins)
             assert client.get("/healthz").status_code == 200
-            # Little enough for all of it to be read before the connection ends.
+            # Small enough to be read completely before the connection ends.
             slow.sendall(b"a" * (MAX_HEADER_BYTES + 1))
-            answer = answer_on(slow)
+            answer = receive_answer(slow)
             assert answer.startswith(b"HTTP/1.1 431 ")
             assert b"urn:sluice:problem:headers-too-large" in answer
             assert slow.recv(1) == b""
@@ -286,13 +292,13 @@ def test_a_head_that_does_not_end_is_refused(shared: Shared, begins: bytes):
             patient.sendall(b"a" * 60_000)
             assert client.get("/healthz").status_code == 200
             patient.sendall(body)
-            assert answer_on(patient).startswith(b"HTTP/1.1 401 ")
+            assert receive_answer(patient).startswith(b"HTTP/1.1 401 ")
             patient.sendall(again)
-            assert answer_on(patient).startswith(b"HTTP/1.1 200 ")
+            assert receive_answer(patient).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_body_does_not_count_as_head(shared: Shared):
-    """However a network cuts them into parts, bytes of a body do not make its head too large."""
+    """The bytes of a body do not count towards the head's limit, however a network splits them."""
     with (
         shared.web.client() as client,
         closing(socket.create_connection(("127.0.0.1", shared.web.port))) as cut,
@@ -302,11 +308,13 @@ def test_a_body_does_not_count_as_head(shared: Shared):
             cut.sendall(part)
             assert client.get("/healthz").status_code == 200
         cut.sendall(b"\r\nContent-Length: 20000\r\n\r\n" + b"x" * 20_000)
-        assert answer_on(cut).startswith(b"HTTP/1.1 401 ")
+        assert receive_answer(cut).startswith(b"HTTP/1.1 401 ")
 
 
 def test_a_large_head_in_one_piece_is_refused_too(shared: Shared):
-    """One that is too large, or names no host or two, is refused with its kind of problem."""
+    """A head that is too large, or does not name exactly one valid host, is answered with its
+    problem type.
+    """
     one = b"GET /healthz HTTP/1.1\r\nHost: x.example:80\r\n"
     large = b"urn:sluice:problem:headers-too-large"
     malformed = b"urn:sluice:problem:malformed"
@@ -328,14 +336,14 @@ def test_a_large_head_in_one_piece_is_refused_too(shared: Shared):
         with closing(socket.create_connection(("127.0.0.1", shared.web.port))) as asking:
             asking.settimeout(20)
             asking.sendall(head)
-            assert answered in answer_on(asking), head[:80]
+            assert answered in receive_answer(asking), head[:80]
             if answered != b'"ok"':
                 assert asking.recv(1) == b""
 
 
-def test_what_trails_a_body_ends_as_well(shared: Shared):
-    """A body in chunks may be of any number of them; headers after it that go on for ever end the
-    connection, long before memory is full.
+def test_endless_trailers_end_the_connection(shared: Shared):
+    """A chunked body may have any number of chunks. Endless trailers after it end the connection,
+    long before memory is full.
     """
     (key,) = create_key_headers(shared.settings).values()
     head = (
@@ -347,7 +355,7 @@ def test_what_trails_a_body_ends_as_well(shared: Shared):
     with closing(socket.create_connection(address)) as ending:
         ending.settimeout(20)
         ending.sendall(head + chunks * 200 + b"1\r\n7\r\n0\r\nX-Short: a\r\n\r\n")
-        assert answer_on(ending).startswith(b"HTTP/1.1 422 ")
+        assert receive_answer(ending).startswith(b"HTTP/1.1 422 ")
     with closing(socket.create_connection(address)) as endless:
         endless.settimeout(20)
         endless.sendall(head + chunks + b"0\r\nX-Long: ")
@@ -370,11 +378,11 @@ ONE_CLICKS = (
     b"Content-Length: 100\r\n\r\nList-Unsubscribe",
     b"Content-Length: 100000000\r\n\r\nList-Unsubscribe",
 )
-"""What follows the first line and the host of a POST to an unsubscribe link."""
+"""What follows the request line and the Host header of a POST to a one-click link."""
 
 
-def test_any_one_click_opts_out_however_its_body_comes(shared: Shared):
-    """In chunks, broken ones too, without an end, of another encoding, announced as too large."""
+def test_any_one_click_opts_out_whatever_its_body(shared: Shared):
+    """Bodies may be chunked, malformed, incomplete, encoded or announced as too large."""
     settings = shared.settings
 
     async def applied() -> set[str]:
@@ -384,9 +392,9 @@ def test_any_one_click_opts_out_however_its_body_comes(shared: Shared):
 
     async def make() -> dict[str, str]:
         async with await open_pool(settings.database_url or "", size=1) as pool:
-            people = {n: {1: f"p{n}@x.example"} for n in range(1, len(ONE_CLICKS) + 1)}
-            addresses = [links[1] for links in people.values()]
-            await fill(pool, 1, people, dict.fromkeys(addresses, ("single_opt_in", False)))
+            contacts = {n: {1: f"p{n}@x.example"} for n in range(1, len(ONE_CLICKS) + 1)}
+            addresses = [links[1] for links in contacts.values()]
+            await fill(pool, 1, contacts, dict.fromkeys(addresses, ("single_opt_in", False)))
             rows = await pool.fetch("select match_key, id from email_addresses")
             return {row[0]: one_click_url(settings, "", 1, row[1]) for row in rows}
 
@@ -403,9 +411,9 @@ def test_any_one_click_opts_out_however_its_body_comes(shared: Shared):
 
 
 def test_a_failed_start_is_explained(settings: Settings, tmp_path: Path):
-    """A port that is taken, and a signing key that is missing: exit status 1 and no traceback."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port = str(taken.getsockname()[1])
+    """A port in use or a missing signing key gives exit status 1, a message and no traceback."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = str(listener.getsockname()[1])
         with WebGroup(settings, tmp_path / "taken.log", PORT=port) as web:
             assert web.process.wait(90) == 1
             event, sentence = web.lines()

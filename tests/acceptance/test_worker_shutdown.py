@@ -1,6 +1,6 @@
-"""Worker processes end in time, and log it, whichever signal comes to whichever process.
+"""Worker processes end in time and log it, whichever process gets which signal.
 
-SIGTERM in the middle of a job is in `test_crash_safety`, during an outage in `test_outages`.
+`test_crash_safety` covers SIGTERM in mid-job, and `test_outages` during an outage.
 """
 
 import os
@@ -16,17 +16,17 @@ SendSignal = Callable[[WorkerGroup, signal.Signals], None]
 
 
 def to_all(group: WorkerGroup, number: signal.Signals) -> None:
-    """Signal all processes, as a closing terminal does."""
+    """Signal all processes, as a terminal that closes does."""
     group.signal_all(number)
 
 
 def to_master(group: WorkerGroup, number: signal.Signals) -> None:
-    """Signal the master alone."""
+    """Signal only the master."""
     os.kill(group.process.pid, number)
 
 
 def to_one_worker(group: WorkerGroup, number: signal.Signals) -> None:
-    """Signal one worker process alone. The master then ends the others."""
+    """Signal only one worker process; the master then ends the others."""
     os.kill(group.worker_ids()[0], number)
 
 
@@ -35,8 +35,8 @@ def to_one_worker(group: WorkerGroup, number: signal.Signals) -> None:
 def test_all_processes_end_and_log_it(
     start_group: StartGroup, send: SendSignal, number: signal.Signals
 ):
-    """SIGHUP has the effect of SIGTERM: each worker process logs `worker.stopped`, and the master
-    ends with status 0 and without a traceback.
+    """SIGHUP has the effect of SIGTERM: each worker process logs `worker.stopped`. The master ends
+    with status 0 and without a traceback.
     """
     group = start_group(processes=2)
     send(group, number)

@@ -17,7 +17,7 @@ from producers.plans import REQUIRED_COUNTS
 from producers.submit import submit
 from schemas.actors import CLI
 from schemas.requests import JobRequest, Selection
-from tests.integration.test_plans import Planned
+from tests.integration.test_plans import PlanDriver
 from tests.kit.commands import run_sluice
 from tests.kit.hook_messages import post_events
 
@@ -213,7 +213,7 @@ async def test_a_confirmation_is_stored_with_its_actor(http, pool, settings, sho
     key = await key_of("shop")
     actor = f"key:{await key_id_of(key)}"
     headers = {**key, "X-Correlation-Id": "the-yes", "Prefer": "wait=0"}
-    planned = Planned(pool, settings, chunk_size=10)
+    planned = PlanDriver(pool, settings, chunk_size=10)
     answer = await http.post("/v1/jobs", headers=headers, json=BULK | {"mode": "plan"})
     job_id = answer.json()["id"]
     await planned.count(job_id)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from db.pool import open_pool
 from runtime.settings import Settings
-from tests.integration.test_plans import AsForecast
+from tests.integration.test_plans import ForecastRunner
 from tests.kit.model_comparison import ADDRESSES, ModelComparison
 from tests.kit.property_examples import check_property
 
@@ -47,7 +47,7 @@ async def test_contacts_that_only_seem_alike_are_counted_separately(
         async def check(shapes, initial_statuses, job) -> None:
             contacts = list(contacts_of(shapes))
             (action, kind), selected_fields = job
-            comparison = ModelComparison(pool, AsForecast(pool, settings, 10))
+            comparison = ModelComparison(pool, ForecastRunner(pool, settings, 10))
             await comparison.begin(contacts, initial_statuses)
             await comparison.apply(action, list(range(len(contacts))), selected_fields, kind)
 

@@ -1,4 +1,4 @@
-"""Whoever comes between what an opt-out at once has read and what it writes is not missed."""
+"""An immediate opt-out takes account of changes that commit between its reads and its writes."""
 
 import asyncio
 
@@ -28,11 +28,11 @@ async def opt_out(pool: asyncpg.Pool, settings: Settings):
     return await opt_out_immediately(pool, settings, request)
 
 
-async def test_who_comes_to_hold_the_address_meanwhile_is_reached(
+async def test_a_contact_linked_concurrently_is_opted_out_too(
     pool: asyncpg.Pool, settings: Settings
 ):
-    """Linked by a transaction that had not ended when the neighbours were read, a contact's other
-    address is opted out as well, and counted in the answer.
+    """A contact is linked to the address in a transaction that is still open when the siblings are
+    read. Its other address is opted out too, and counted in the answer.
     """
     account_id = await make_account(pool, "shop")
     await fill(
@@ -53,9 +53,9 @@ async def test_who_comes_to_hold_the_address_meanwhile_is_reached(
             account_id,
             ann,
         )
-        answering = asyncio.create_task(opt_out(pool, settings))
+        opt_out_task = asyncio.create_task(opt_out(pool, settings))
         await wait_until_lock_contended(pool, what="the opt-out waits for the address")
-    done = await answering
+    done = await opt_out_task
     assert (done.applied, done.propagated, done.status) == (True, 2, Status.MANUAL)
     assert await statuses_of(pool, account_id) == {
         ANN: ("manual", False),
@@ -64,8 +64,10 @@ async def test_who_comes_to_hold_the_address_meanwhile_is_reached(
     }
 
 
-async def test_the_answer_tells_what_the_address_is(pool: asyncpg.Pool, settings: Settings):
-    """A new one is what it was stored as; one that was opted out more strongly since stays so."""
+async def test_the_answer_names_the_stored_status(pool: asyncpg.Pool, settings: Settings):
+    """The answer names the status that is stored. A stronger opt-out made in the meantime keeps its
+    status.
+    """
     account_id = await make_account(pool, "shop")
     done = await opt_out(pool, settings)
     assert (done.applied, done.propagated, done.status) == (True, 0, Status.MANUAL)

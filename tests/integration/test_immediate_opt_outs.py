@@ -1,4 +1,4 @@
-"""A recipient's own opt-out is applied when it is answered, as a bulk job would have applied it."""
+"""A recipient's opt-out is applied before the answer, with the outcome of a bulk job."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ MARKETABLE_ONE = ("single_opt_in", False)
 
 
 def opt_out(contacts=(1,), **changes) -> JobRequest:
-    """Return the request of a recipient's opt-out, with changes."""
+    """Return a recipient's opt-out request with these changes."""
     return parse_request(
         {
             "action": "opt_out",
@@ -51,8 +51,8 @@ def opt_out(contacts=(1,), **changes) -> JobRequest:
     )
 
 
-async def left_behind(pool: asyncpg.Pool) -> tuple[int, ...]:
-    """How many rows there are of all that an opt-out writes."""
+async def count_written_rows(pool: asyncpg.Pool) -> tuple[int, ...]:
+    """Count the rows of everything that an opt-out writes."""
     return tuple(
         await pool.fetchrow(
             "select (select count(*) from jobs), (select count(*) from job_states),"
@@ -62,21 +62,21 @@ async def left_behind(pool: asyncpg.Pool) -> tuple[int, ...]:
     )
 
 
-NOTHING = (0, 0, 0, 0, 0)
+NO_ROWS = (0, 0, 0, 0, 0)
 
 
 class ImmediateRunner:
-    """Make opt-outs immediately, and run all other jobs as usual."""
+    """Apply opt-outs immediately, and run all other jobs in process."""
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings, parallel: int) -> None:
-        self.others = InProcessRunner(pool, settings, chunk_size=2, parallel=parallel)
+        self.runner = InProcessRunner(pool, settings, chunk_size=2, parallel=parallel)
         self.pool = pool
         self.settings = settings.model_copy(update={"shared_address_limit": LIMIT})
 
     async def __call__(self, account, action, what, fields, params) -> int:
-        """Apply opt-outs immediately and all other jobs by workers; return the job's id."""
+        """Apply an opt-out immediately, or run another job in process; return the job's id."""
         if action != "opt_out" or not what:
-            return await self.others(account, action, what, fields, params)
+            return await self.runner(account, action, what, fields, params)
         request = opt_out(account=account, params=params, **selection_arguments(what, fields))
         answer = await opt_out_immediately(self.pool, self.settings, request)
         assert (answer.created, answer.applied) == (True, True)
@@ -84,25 +84,25 @@ class ImmediateRunner:
 
 
 async def test_immediate_opt_outs_agree_with_the_model(database_url: str, settings: Settings):
-    """Promises 1, 2, 3 and 6: statuses, counts by reason and ledgers equal the model's, over lists
-    that arrived here and over lists that had drifted apart.
+    """Promises 1, 2, 3 and 6: statuses, counts by reason and ledgers equal the model's. This holds
+    for imported lists and for lists whose statuses had drifted apart.
     """
     async with await open_pool(database_url, size=4) as pool:
 
-        async def check_story(todo, parallel) -> None:
+        async def check_imported(steps, parallel) -> None:
             comparison = ModelComparison(pool, ImmediateRunner(pool, settings, parallel))
             await comparison.begin()
-            for step in todo:
+            for step in steps:
                 await comparison.apply(*step)
                 assert not comparison.model.at_rest_violations()
 
-        async def check_drifted(contacts, present, todo) -> None:
+        async def check_drifted(contacts, present, steps) -> None:
             comparison = ModelComparison(pool, ImmediateRunner(pool, settings, 1))
             await comparison.begin(contacts, present)
-            for step in todo:
+            for step in steps:
                 await comparison.apply(*step)
 
-        await check_property(check_story, job_sequences, st.integers(1, 3), max_examples=60)
+        await check_property(check_imported, job_sequences, st.integers(1, 3), max_examples=60)
         await check_property(
             check_drifted, link_lists, start_statuses, selecting_jobs, max_examples=60
         )
@@ -111,8 +111,8 @@ async def test_immediate_opt_outs_agree_with_the_model(database_url: str, settin
 async def test_acknowledged_means_committed(
     pool: asyncpg.Pool, settings: Settings, shop: int, database_url: str
 ):
-    """Promise 2: at the answer another connection sees the address and whom it spread to opted
-    out, each with its result, and the job completed with its counts and states.
+    """Promise 2: once answered, another connection sees the address and its siblings opted out,
+    each with its result. The job is completed, with its counts and states.
     """
     answer = await opt_out_immediately(pool, settings, opt_out(fields=["email1", "email3"]))
     other = await asyncpg.connect(database_url)
@@ -145,13 +145,15 @@ async def test_acknowledged_means_committed(
 
 
 async def test_the_same_key_gives_the_same_job(pool: asyncpg.Pool, settings: Settings, shop: int):
-    """A repeated request changes nothing, however it first came, and says whether it is done."""
+    """A repeated request changes nothing, whether the first one was immediate or a bulk job. The
+    answer says whether the job is done.
+    """
     first = await opt_out_immediately(pool, settings, opt_out(idempotency_key="click"))
-    before = await left_behind(pool)
+    before = await count_written_rows(pool)
     assert await opt_out_immediately(
         pool, settings, opt_out(idempotency_key="click")
     ) == OptOutReceipt(first.job_id, created=False, applied=True)
-    assert await left_behind(pool) == before
+    assert await count_written_rows(pool) == before
     with pytest.raises(IdempotencyConflict, match=f"'click'.*job {first.job_id}"):
         await opt_out_immediately(pool, settings, opt_out([2], idempotency_key="click"))
     waiting = await submit(pool, settings, opt_out([3], idempotency_key="bulk"))
@@ -163,20 +165,24 @@ async def test_the_same_key_gives_the_same_job(pool: asyncpg.Pool, settings: Set
 async def test_concurrent_requests_with_one_key_make_one_job(
     pool: asyncpg.Pool, settings: Settings, shop: int
 ):
-    """Of concurrent requests with one key one does it, and each answer says that it is done."""
+    """Of concurrent requests with one key, exactly one creates the job. Every answer says that it
+    is applied.
+    """
     answers = await asyncio.gather(
         *(opt_out_immediately(pool, settings, opt_out(idempotency_key="click")) for _ in range(5))
     )
     assert len({answer.job_id for answer in answers}) == 1
     assert sum(answer.created for answer in answers) == 1
     assert all(answer.applied for answer in answers)
-    assert (await left_behind(pool))[:3] == (1, 2, 1)
+    assert (await count_written_rows(pool))[:3] == (1, 2, 1)
 
 
 async def test_concurrent_opt_outs_of_the_same_contacts_succeed(
     pool: asyncpg.Pool, settings: Settings, shop: int
 ):
-    """Opt-outs of people who share addresses wait for each other, and each is applied."""
+    """Concurrent opt-outs of contacts that share addresses wait for each other, and each is
+    applied.
+    """
     answers = await asyncio.gather(
         *(
             opt_out_immediately(pool, settings, opt_out([1 + n % 3], fields=["email1"]))
@@ -188,7 +194,7 @@ async def test_concurrent_opt_outs_of_the_same_contacts_succeed(
 
 
 async def test_a_foreign_contact_is_not_found(pool: asyncpg.Pool, settings: Settings, shop: int):
-    """A contact of another account is refused as one that does not exist, and stays as it is."""
+    """A contact of another account is rejected like one that does not exist, and is not changed."""
     await make_account(pool, "other")
     answer = await opt_out_immediately(pool, settings, opt_out([1, 404], account="other"))
     assert await read_counts(pool, answer.job_id) == {("rejected", "contact_not_found"): 2}
@@ -199,7 +205,7 @@ async def test_a_foreign_contact_is_not_found(pool: asyncpg.Pool, settings: Sett
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "says"),
+    ("changes", "error", "message"),
     [
         (
             {"action": "opt_in", "params": {}, "evidence": EVIDENCE},
@@ -214,20 +220,22 @@ async def test_a_foreign_contact_is_not_found(pool: asyncpg.Pool, settings: Sett
         ({"params": {"kind": "bounce"}}, InvalidRequest, "list_unsubscribe"),
     ],
 )
-async def test_a_wrong_request_is_refused_and_nothing_stored(
-    pool: asyncpg.Pool, settings: Settings, shop: int, changes, error, says
+async def test_an_invalid_request_stores_nothing(
+    pool: asyncpg.Pool, settings: Settings, shop: int, changes, error, message
 ):
-    """What cannot be applied at once is refused with a sentence, and no row is left behind."""
-    few = settings.model_copy(update={"chunk_size": 2})
-    with pytest.raises(error, match=f"(?s){says}"):
-        await opt_out_immediately(pool, few, opt_out(**changes))
-    assert await left_behind(pool) == NOTHING
+    """A request that cannot be applied immediately raises an error that says why, and no row is
+    stored.
+    """
+    small_chunks = settings.model_copy(update={"chunk_size": 2})
+    with pytest.raises(error, match=f"(?s){message}"):
+        await opt_out_immediately(pool, small_chunks, opt_out(**changes))
+    assert await count_written_rows(pool) == NO_ROWS
 
 
 async def test_an_immediate_opt_out_logs_each_step(
     pool: asyncpg.Pool, settings: Settings, shop: int
 ):
-    """It is told as any job is, once it is committed: submitted, received, worked, completed."""
+    """After the commit it logs the events of any job: submitted, received, processed, completed."""
     with capture_logs() as lines:
         answer = await opt_out_immediately(pool, settings, opt_out(correlation_id="c-1"))
     assert [line["event"] for line in lines] == [
@@ -243,8 +251,8 @@ async def test_an_immediate_opt_out_logs_each_step(
 async def test_an_opt_out_that_fails_is_kept_for_the_workers(
     pool: asyncpg.Pool, settings: Settings, shop: int
 ):
-    """When a write fails the job is stored as any other, the answer says that it is not applied
-    yet, and it is done once the cause is gone; the same key does not store it twice.
+    """If a write fails, the job is stored for the workers and the answer says that it is not
+    applied yet. It is applied once the cause is gone; the same key does not store it twice.
     """
     await pool.execute(
         "create function refuse() returns trigger language plpgsql as"
@@ -260,7 +268,7 @@ async def test_an_opt_out_that_fails_is_kept_for_the_workers(
     again = await opt_out_immediately(pool, settings, request)
     assert first == (first.job_id, True, False, None, None)
     assert again == (first.job_id, False, False, None, None)
-    assert await left_behind(pool) == (1, 1, 0, 0, 0)
+    assert await count_written_rows(pool) == (1, 1, 0, 0, 0)
     assert [line["event"] for line in lines] == [
         "job.submitted",
         "opt_out.received",
@@ -282,7 +290,9 @@ async def test_an_opt_out_that_fails_is_kept_for_the_workers(
 async def test_a_lost_connection_leaves_nothing_and_the_key_works_afterwards(
     pool: asyncpg.Pool, settings: Settings, shop: int
 ):
-    """Cut off while it waits for a lock it raises, has stored nothing, and can be sent again."""
+    """If its connection ends while it waits for a lock, it raises and stores nothing. The same key
+    can be sent again.
+    """
     request = opt_out(idempotency_key="click")
     async with pool.acquire() as other, other.transaction():
         await other.execute("select from email_addresses for update")
@@ -297,21 +307,23 @@ async def test_a_lost_connection_leaves_nothing_and_the_key_works_afterwards(
         await wait_until_async(cut_off, deadline_seconds=20, what="it waits for the lock")
         with pytest.raises(TRANSIENT_ERRORS):
             await waiting
-        assert await left_behind(pool) == NOTHING
+        assert await count_written_rows(pool) == NO_ROWS
     answer = await opt_out_immediately(pool, settings, request)
     assert (answer.created, answer.applied) == (True, True)
     assert (await statuses_of(pool, shop))["ann@example.com"] == ("manual", False)
 
 
 async def test_a_deadlock_is_retried(pool: asyncpg.Pool, settings: Settings, shop: int):
-    """Whichever of two transactions Postgres ends, the opt-out is applied when it is answered."""
+    """If Postgres ends the opt-out to resolve a deadlock, it is tried again and applied before the
+    answer.
+    """
     ids = dict(await pool.fetch("select match_key, id from email_addresses order by id"))
     assert ids["ann@example.com"] < ids["family@example.com"]
     lock = "select from email_addresses where id = $1 for update"
     async with pool.acquire() as other:
         transaction = other.transaction()
         await transaction.start()
-        # So that it is the opt-out that notices the deadlock first, and is ended.
+        # Make the opt-out detect the deadlock first, so that Postgres ends it.
         await other.execute("set local deadlock_timeout = '60s'")
         await other.fetch(lock, ids["family@example.com"])
         waiting = asyncio.create_task(opt_out_immediately(pool, settings, opt_out()))
@@ -326,35 +338,38 @@ async def test_a_deadlock_is_retried(pool: asyncpg.Pool, settings: Settings, sho
 async def test_a_long_lock_leaves_the_opt_out_to_the_workers(
     pool: asyncpg.Pool, settings: Settings, shop: int, database_url: str
 ):
-    """After a bounded number of tries the job is stored as any other, and nothing else with it."""
+    """After a limited number of tries only the job is stored, for the workers to do."""
     database = await pool.fetchval("select current_database()")
     await pool.execute(f"alter database {database} set lock_timeout = '20ms'")
     async with (
-        await open_pool(database_url, size=1) as impatient,
+        await open_pool(database_url, size=1) as short_timeout_pool,
         pool.acquire() as other,
         other.transaction(),
     ):
         await other.execute("select from email_addresses for update")
         with capture_logs() as lines:
-            answer = await opt_out_immediately(impatient, settings, opt_out())
+            answer = await opt_out_immediately(short_timeout_pool, settings, opt_out())
         assert (answer.created, answer.applied) == (True, False)
     assert lines[-1]["event"] == "opt_out.deferred"
     assert lines[-1]["error"] == "LockNotAvailableError"
-    assert await left_behind(pool) == (1, 1, 0, 0, 0)
+    assert await count_written_rows(pool) == (1, 1, 0, 0, 0)
 
 
 async def test_an_opt_out_overrides_a_running_opt_in(pool: asyncpg.Pool, settings: Settings):
-    """Promise 2: whichever comes to an address first, and whoever else's address it spreads to,
-    none that an acknowledged opt-out covers is marketable at any later moment.
+    """Promise 2: no address that an acknowledged opt-out covers, or is propagated to, is marketable
+    afterwards. It does not matter which job comes to the address first.
     """
     account_id = await make_account(pool, "shop")
-    people = range(1, 61)
+    contact_ids = range(1, 61)
     await fill(
         pool,
         account_id,
-        {n: {1: f"a{n}@example.com", 2: f"b{n // 2}@example.com"} for n in people},
+        {n: {1: f"a{n}@example.com", 2: f"b{n // 2}@example.com"} for n in contact_ids},
         dict.fromkeys(
-            [*(f"a{n}@example.com" for n in people), *(f"b{n}@example.com" for n in range(31))],
+            [
+                *(f"a{n}@example.com" for n in contact_ids),
+                *(f"b{n}@example.com" for n in range(31)),
+            ],
             ("non_marketable", False),
         ),
     )
@@ -379,7 +394,7 @@ async def test_an_opt_out_overrides_a_running_opt_in(pool: asyncpg.Pool, setting
         assert {statuses[address][0] for address in covered} == {"manual"}
 
     async def unsubscribe_all() -> None:
-        for contact in people[::3]:
+        for contact in contact_ids[::3]:
             await unsubscribe(contact)
 
     running = InProcessRunner(pool, settings, chunk_size=2, parallel=2)
@@ -392,8 +407,8 @@ async def test_an_opt_out_overrides_a_running_opt_in(pool: asyncpg.Pool, setting
 async def test_an_opt_out_by_address_is_propagated(
     pool: asyncpg.Pool, settings: Settings, shop: int
 ):
-    """The address is opted out however it is written, and with it whoever's address it is; the
-    result is the address's own, on no contact.
+    """The address is found in any spelling and opted out, and so are its siblings. Its direct
+    result names no contact.
     """
     answer = await opt_out_immediately(
         pool, settings, opt_out(selection={"addresses": ["Family@EXAMPLE.com"]})
@@ -409,8 +424,8 @@ async def test_an_opt_out_by_address_is_propagated(
 
 
 async def test_an_unknown_address_is_kept_as_opted_out(pool: asyncpg.Pool, settings: Settings):
-    """An address that no contact holds is stored as suppressed, and an import with permission that
-    brings it later finds it so, and opts out what arrives beside it.
+    """An address that no contact holds is stored as opted out. A later import with permission keeps
+    that status, and the opt-out is propagated to the siblings that the import adds.
     """
     shop = await make_account(pool, "shop")
     await opt_out_immediately(pool, settings, opt_out(selection={"addresses": ["new@example.com"]}))
@@ -422,14 +437,14 @@ async def test_an_unknown_address_is_kept_as_opted_out(pool: asyncpg.Pool, setti
     assert statuses["beside@example.com"] == ("manual", True)
 
 
-async def test_a_selection_of_addresses_is_refused_with_reasons(
+async def test_an_invalid_selection_of_addresses_is_explained(
     pool: asyncpg.Pool, settings: Settings, shop: int
 ):
-    """What is no address is told by its place; contacts, fields or an opt-in beside addresses are
-    refused; nothing is stored.
+    """An invalid address is named by its position. Addresses combined with contacts, fields or an
+    opt-in raise an error too. Nothing is stored.
     """
-    before = await left_behind(pool)
-    for changes, told in (
+    before = await count_written_rows(pool)
+    for changes, message in (
         (
             {"selection": {"addresses": ["ann@example.com", "not one"]}},
             "second of `selection.addresses`",
@@ -440,20 +455,20 @@ async def test_a_selection_of_addresses_is_refused_with_reasons(
         ({"selection": {"addresses": ["a\x00@example.com"]}}, "first of `selection.addresses`"),
         ({"selection": {"addresses": []}}, "The list is empty"),
     ):
-        with pytest.raises(InvalidRequest, match=told):
+        with pytest.raises(InvalidRequest, match=message):
             await opt_out_immediately(pool, settings, opt_out(**changes))
-    assert await left_behind(pool) == before
+    assert await count_written_rows(pool) == before
 
 
 async def test_two_concurrent_opt_outs_make_one_address(
     pool: asyncpg.Pool, settings: Settings, shop: int, database_url: str
 ):
-    """Opt-outs of the same unknown address that come at the same moment are both applied to one."""
-    async with await open_pool(database_url, size=8) as many:
+    """Concurrent opt-outs of one unknown address create one address, and both are applied to it."""
+    async with await open_pool(database_url, size=8) as large_pool:
         answers = await asyncio.gather(
             *(
                 opt_out_immediately(
-                    many, settings, opt_out(selection={"addresses": ["n@example.com"]})
+                    large_pool, settings, opt_out(selection={"addresses": ["n@example.com"]})
                 )
                 for _ in range(8)
             )
@@ -470,8 +485,8 @@ async def test_two_concurrent_opt_outs_make_one_address(
 async def test_an_opt_out_whose_job_was_cancelled_is_applied_when_it_is_repeated(
     pool: asyncpg.Pool, settings: Settings, shop: int
 ):
-    """Somebody cancelled an opt-out that was left to the workers: told again it is applied, as
-    a job of its own, and told once more it is that job.
+    """An opt-out left to the workers is cancelled. Sending it again applies it with a new job; a
+    third request returns that new job.
     """
     request = opt_out(selection={"addresses": ["ann@example.com"]}, idempotency_key="click")
     waiting = await submit(pool, settings, request)
@@ -487,8 +502,8 @@ async def test_an_opt_out_whose_job_was_cancelled_is_applied_when_it_is_repeated
 async def test_an_opt_out_that_workers_gave_up_is_applied_when_it_is_repeated(
     pool: asyncpg.Pool, settings: Settings
 ):
-    """A job that workers completed with internal_error did not opt the address out: told again,
-    the cause gone, it is applied, and before that no answer says that it was.
+    """A job that workers completed with internal_error did not opt the address out, and no answer
+    says so. Once the cause is gone, sending it again applies it.
     """
     account_id = await make_account(pool, "shop")
     await fill(
@@ -496,14 +511,14 @@ async def test_an_opt_out_that_workers_gave_up_is_applied_when_it_is_repeated(
     )
     await pool.execute(REFUSED_BY_POSTGRES)
     request = opt_out(selection={"addresses": ["poison@example.com"]}, idempotency_key="click")
-    given_up = await opt_out_immediately(pool, settings, request)
-    works = AccountDriver(pool, settings, "shop")
-    await works.work(given_up.job_id)
-    assert await read_counts(pool, given_up.job_id) == {("rejected", "internal_error"): 1}
-    not_yet = await opt_out_immediately(pool, settings, request)
-    assert (not_yet.applied, not_yet.job_id == given_up.job_id) == (False, False)
+    first = await opt_out_immediately(pool, settings, request)
+    driver = AccountDriver(pool, settings, "shop")
+    await driver.work(first.job_id)
+    assert await read_counts(pool, first.job_id) == {("rejected", "internal_error"): 1}
+    second = await opt_out_immediately(pool, settings, request)
+    assert (second.applied, second.job_id == first.job_id) == (False, False)
     await pool.execute("drop trigger poison_stays on email_addresses")
-    await works.work(not_yet.job_id)
+    await driver.work(second.job_id)
     done = await opt_out_immediately(pool, settings, request)
-    assert (done.job_id, done.applied) == (not_yet.job_id, True)
+    assert (done.job_id, done.applied) == (second.job_id, True)
     assert await statuses_of(pool, account_id) == {"poison@example.com": ("manual", False)}

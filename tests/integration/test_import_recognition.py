@@ -1,4 +1,4 @@
-"""People who are imported again, and statuses that files state."""
+"""Contacts that are imported again, and statuses that a file states."""
 
 import asyncio
 import csv
@@ -24,8 +24,8 @@ HOME, WORK = "nora.home@example.org", "nora@example.com"
 NIGHTLY = [["First Name", "Email", "Email Address 2"], ["Nora", WORK, HOME]]
 
 
-class Importing:
-    """Imports into an account of its own."""
+class ImportDriver:
+    """A driver that imports into an account of its own."""
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings, account: str) -> None:
         self.pool = pool
@@ -33,16 +33,18 @@ class Importing:
         self.account = account
         self.run = InProcessRunner(pool, settings, chunk_size=4, parallel=2)
 
-    async def rows(self, rows: list[list[str]], *, permission: bool = True) -> int:
-        """Import a file of these rows, the first of them its header; gives the job."""
+    async def import_rows(self, rows: list[list[str]], *, permission: bool = True) -> int:
+        """Import a file of these rows, the first of which is the header; return the job's id."""
         text = io.StringIO()
         csv.writer(text).writerows(rows)
         return await self.run(
             self.account, "import", text.getvalue().encode(), None, {"permission": permission}
         )
 
-    async def stating(self, rows: list[tuple[str, list[Status | None]]], **params) -> int:
-        """Import rows of addresses, divided by blanks, with the statuses that the file states."""
+    async def import_with_statuses(
+        self, rows: list[tuple[str, list[Status | None]]], **params
+    ) -> int:
+        """Import rows of addresses, separated by spaces, with the statuses that the file states."""
         account_id = await self.pool.fetchval(
             "select id from accounts where name = $1", self.account
         )
@@ -63,10 +65,10 @@ class Importing:
                         family_name=None,
                         company=None,
                         tags=(),
-                        identities=of_three(
+                        identities=pad_to_three(
                             [normalize_address(address) for address in text.split()]
                         ),
-                        statuses=of_three(stated),
+                        statuses=pad_to_three(stated),
                     )
                     for line, (text, stated) in enumerate(rows, start=2)
                 ],
@@ -76,7 +78,7 @@ class Importing:
         return job_id
 
     async def opt_out(self, address: str) -> None:
-        """Opt the address out, by its owner's own act."""
+        """Opt the address out as its recipient would."""
         await opt_out_immediately(
             self.pool,
             self.settings.model_copy(update={"shared_address_limit": LIMIT}),
@@ -91,7 +93,7 @@ class Importing:
             ),
         )
 
-    async def contacts(self) -> int:
+    async def count_contacts(self) -> int:
         """Count the contacts of the account."""
         return await self.pool.fetchval(
             "select count(*) from contacts c join accounts a on a.id = c.account_id"
@@ -100,21 +102,21 @@ class Importing:
         )
 
 
-def of_three(values: list) -> tuple:
-    """Fill the values up to three with None."""
+def pad_to_three(values: list) -> tuple:
+    """Pad the values with None to a length of three."""
     return (*values, *[None] * (3 - len(values)))
 
 
 @pytest.fixture
-async def importing(pool: asyncpg.Pool, settings: Settings) -> Importing:
-    """Create an account, and return what imports files into it."""
+async def driver(pool: asyncpg.Pool, settings: Settings) -> ImportDriver:
+    """Create an account, and return a driver that imports into it."""
     await make_account(pool, "lists")
-    return Importing(pool, settings, "lists")
+    return ImportDriver(pool, settings, "lists")
 
 
 @pytest.fixture(autouse=True)
-async def _verified(pool: asyncpg.Pool, importing: Importing):
-    """After each of these tests every invariant holds."""
+async def _verified(pool: asyncpg.Pool, driver: ImportDriver):
+    """Check that every invariant holds after each of these tests."""
     yield
     async with pool.acquire() as connection:
         for invariant in INVARIANTS:
@@ -122,16 +124,16 @@ async def _verified(pool: asyncpg.Pool, importing: Importing):
             assert not found.violations, (invariant.name, found.examples)
 
 
-async def test_a_nightly_import_leaves_one_contact_whose_opt_out_reaches_all_of_it(
-    pool: asyncpg.Pool, importing: Importing
+async def test_repeated_imports_leave_one_contact_that_can_opt_out(
+    pool: asyncpg.Pool, driver: ImportDriver
 ):
-    """A person who is imported more often than the limit of shared addresses is one contact, and
-    her opt-out reaches her other address.
+    """Importing one contact more often than SHARED_ADDRESS_LIMIT leaves a single contact. Its
+    opt-out is propagated to its other address.
     """
-    jobs = [await importing.rows(NIGHTLY) for _ in range(LIMIT + 2)]
-    assert await importing.contacts() == 1
+    jobs = [await driver.import_rows(NIGHTLY) for _ in range(LIMIT + 2)]
+    assert await driver.count_contacts() == 1
     assert await pool.fetchval("select count(*) from recognized_rows") == len(jobs) - 1
-    await importing.opt_out(WORK)
+    await driver.opt_out(WORK)
     assert await statuses_of(pool, await _account(pool)) == {
         WORK: ("manual", False),
         HOME: ("manual", True),
@@ -139,32 +141,30 @@ async def test_a_nightly_import_leaves_one_contact_whose_opt_out_reaches_all_of_
 
 
 async def test_imports_of_one_file_at_the_same_time_make_one_contact(
-    pool: asyncpg.Pool, importing: Importing
+    pool: asyncpg.Pool, driver: ImportDriver
 ):
-    """Whichever of them comes first: the others recognize whom it has made."""
-    await asyncio.gather(*(importing.rows(NIGHTLY) for _ in range(4)))
-    assert await importing.contacts() == 1
+    """Concurrent imports of one file create one contact; the other imports recognize it."""
+    await asyncio.gather(*(driver.import_rows(NIGHTLY) for _ in range(4)))
+    assert await driver.count_contacts() == 1
 
 
-async def test_the_same_people_under_other_names_count_as_one(
-    pool: asyncpg.Pool, importing: Importing
-):
-    """Rows with the same addresses and other names are contacts of their own, and one person for
-    the limit: the address is no role address because of them.
+async def test_duplicates_under_other_names_count_once(pool: asyncpg.Pool, driver: ImportDriver):
+    """Rows with the same addresses and different names become separate contacts. They count once
+    towards the limit, so the shared address is no role address.
     """
     names = ["Nora", "N.", "Nora Night", "Nora (old)", "NN"]
-    await importing.rows([NIGHTLY[0], *([name, WORK, HOME] for name in names)])
-    assert await importing.contacts() == len(names)
-    await importing.opt_out(HOME)
+    await driver.import_rows([NIGHTLY[0], *([name, WORK, HOME] for name in names)])
+    assert await driver.count_contacts() == len(names)
+    await driver.opt_out(HOME)
     assert (await statuses_of(pool, await _account(pool)))[WORK] == ("manual", True)
 
 
-async def test_another_file_adds_what_it_knows_more(pool: asyncpg.Pool, importing: Importing):
-    """A file with a name, an id and a further address of a person who is there adds them to the
-    contact; whatever is opted out later reaches the new address as well.
+async def test_another_file_adds_its_data_to_a_contact(pool: asyncpg.Pool, driver: ImportDriver):
+    """A file with a name, an id and another address for an existing contact adds them to that
+    contact. A later opt-out is propagated to the new address too.
     """
-    await importing.rows([["Email"], [WORK]])
-    other = await importing.rows(
+    await driver.import_rows([["Email"], [WORK]])
+    other = await driver.import_rows(
         [
             ["Contact Id", "First Name", "Company", "Email", "Email 2"],
             ["7", "Nora", "Inc", HOME, WORK],
@@ -174,24 +174,24 @@ async def test_another_file_adds_what_it_knows_more(pool: asyncpg.Pool, importin
     assert (contact["given_name"], contact["company"]) == ("Nora", "Inc")
     fields = await pool.fetch("select field from contact_emails order by field")
     assert [row["field"] for row in fields] == [1, 2]
-    # The results of a row that was recognized are shown with its contact.
+    # Results of a recognized row are shown with its contact.
     shown = await pool.fetchval("select contact_id from recognized_rows where job_id = $1", other)
     assert shown == contact["id"]
-    await importing.opt_out(WORK)
+    await driver.opt_out(WORK)
     assert (await statuses_of(pool, await _account(pool)))[HOME] == ("manual", True)
 
 
 async def test_an_address_added_next_to_an_opt_out_is_opted_out(
-    pool: asyncpg.Pool, importing: Importing
+    pool: asyncpg.Pool, driver: ImportDriver
 ):
-    """Promise 2: an address that comes to a contact of which another one, which the row does not
-    name, is opted out in its own right, is opted out with it.
+    """Promise 2: a file adds an address to a contact. Another address of that contact, which the
+    row does not name, is opted out in its own right. The new address is opted out too.
     """
     third = "nora@third.example"
-    await importing.rows(NIGHTLY)
+    await driver.import_rows(NIGHTLY)
     await pool.execute("update contacts set external_id = '7', family_name = 'Night'")
-    await importing.opt_out(HOME)
-    await importing.rows(
+    await driver.opt_out(HOME)
+    await driver.import_rows(
         [
             ["Contact Id", "First Name", "Last Name", "Email"],
             ["7", "Nora", "Night", third],
@@ -200,27 +200,27 @@ async def test_an_address_added_next_to_an_opt_out_is_opted_out(
     assert (await statuses_of(pool, await _account(pool)))[third] == ("manual", True)
 
 
-async def test_an_opt_out_that_comes_to_a_contact_reaches_its_other_addresses(
-    pool: asyncpg.Pool, importing: Importing
+async def test_adding_an_opted_out_address_opts_out_its_siblings(
+    pool: asyncpg.Pool, driver: ImportDriver
 ):
-    """Promise 2: an address that was opted out before, on nobody, reaches those of the contact that
-    it is added to.
+    """Promise 2: an address that was opted out while no contact held it is added to a contact. The
+    opt-out is propagated to the contact's other addresses.
     """
-    await importing.rows([["First Name", "Email"], ["Nora", WORK]])
-    await importing.opt_out(HOME)
-    await importing.rows([["First Name", "Email", "Email 2"], ["Nora", WORK, HOME]])
+    await driver.import_rows([["First Name", "Email"], ["Nora", WORK]])
+    await driver.opt_out(HOME)
+    await driver.import_rows([["First Name", "Email", "Email 2"], ["Nora", WORK, HOME]])
     assert await statuses_of(pool, await _account(pool)) == {
         HOME: ("manual", False),
         WORK: ("manual", True),
     }
 
 
-async def test_a_job_of_an_import_selects_whom_it_recognised(
-    pool: asyncpg.Pool, importing: Importing
+async def test_selecting_by_import_includes_recognized_contacts(
+    pool: asyncpg.Pool, driver: ImportDriver
 ):
-    """An import stands for the people in its file, whether it made or recognized them."""
-    await importing.rows(NIGHTLY)
-    again = await importing.rows([*NIGHTLY, ["Otto", "otto@example.com", ""]])
+    """Selecting by import covers every contact in its file, both created and recognized."""
+    await driver.import_rows(NIGHTLY)
+    again = await driver.import_rows([*NIGHTLY, ["Otto", "otto@example.com", ""]])
     selected = await pool.fetchval(
         "select count(*) from contacts c where c.import_job_id = $1 or c.id in"
         " (select contact_id from recognized_rows where job_id = $1)",
@@ -229,11 +229,11 @@ async def test_a_job_of_an_import_selects_whom_it_recognised(
     assert selected == 2
 
 
-async def test_an_unsubscribed_column_opts_out_the_new_and_the_known(
-    pool: asyncpg.Pool, importing: Importing
+async def test_a_stated_opt_out_applies_to_new_and_existing_addresses(
+    pool: asyncpg.Pool, driver: ImportDriver
 ):
-    """A stated opt-out is the first status of a new address, even with permission, and opts out one
-    that is known, with whom it stands beside on contacts of other imports.
+    """A stated opt-out is the first status of a new address, even with permission. It also opts out
+    an address that exists, with its siblings on contacts of other imports.
     """
     account_id = await _account(pool)
     await fill(
@@ -243,7 +243,7 @@ async def test_an_unsubscribed_column_opts_out_the_new_and_the_known(
         dict.fromkeys(("pia@example.com", "pia@home.example"), ("single_opt_in", False)),
     )
     await pool.execute("update contacts set given_name = 'Maria'")
-    await importing.stating(
+    await driver.import_with_statuses(
         [
             ("new@example.com second@example.com", [Status.MANUAL, Status.MANUAL]),
             ("pia@example.com", [Status.MANUAL]),
@@ -261,15 +261,17 @@ async def test_an_unsubscribed_column_opts_out_the_new_and_the_known(
 
 
 @pytest.mark.parametrize("first", [0, 1])
-async def test_a_file_that_contradicts_itself_is_believed_where_it_suppresses(
-    pool: asyncpg.Pool, importing: Importing, first: int
+async def test_the_strongest_of_contradicting_statuses_counts(
+    pool: asyncpg.Pool, driver: ImportDriver, first: int
 ):
-    """Of all that a file states for an address the strongest counts, in any order and chunk."""
+    """If a file states several statuses for one address, the strongest counts, in any order and
+    chunk.
+    """
     rows = [
         ("both@example.com", [Status.CONFIRMED]),
         ("both@example.com x@example.com", [Status.SPAM, None]),
     ]
-    job_id = await importing.stating([*rows[first:], *rows[:first]], permission=True)
+    job_id = await driver.import_with_statuses([*rows[first:], *rows[:first]], permission=True)
     assert await statuses_of(pool, await _account(pool)) == {
         "both@example.com": ("spam", False),
         "x@example.com": ("admin", True),
@@ -278,15 +280,15 @@ async def test_a_file_that_contradicts_itself_is_believed_where_it_suppresses(
     assert tuple(counts) in {(2, 1), (1, 1)}
 
 
-async def test_marketable_is_stated_in_vain_without_permission(
-    pool: asyncpg.Pool, importing: Importing
+async def test_a_stated_marketable_status_needs_permission(
+    pool: asyncpg.Pool, driver: ImportDriver
 ):
-    """Consent is never taken from a column: without permission a new address is not marketable, and
-    a known one is not lifted; with it, the file's own status is kept.
+    """A column alone never grants permission. Without it a new address is not marketable and an
+    existing one does not become so. With it, the stated status is kept.
     """
-    await importing.stating([("a@example.com", [Status.CONFIRMED])], permission=False)
-    await importing.stating([("b@example.com", [Status.CONFIRMED])], permission=True)
-    await importing.stating([("c@example.com", [Status.NON_MARKETABLE])], permission=True)
+    await driver.import_with_statuses([("a@example.com", [Status.CONFIRMED])], permission=False)
+    await driver.import_with_statuses([("b@example.com", [Status.CONFIRMED])], permission=True)
+    await driver.import_with_statuses([("c@example.com", [Status.NON_MARKETABLE])], permission=True)
     assert await statuses_of(pool, await _account(pool)) == {
         "a@example.com": ("non_marketable", False),
         "b@example.com": ("confirmed", False),

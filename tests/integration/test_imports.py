@@ -1,4 +1,4 @@
-"""A contact file becomes an import job wholly, once, or not at all."""
+"""A contact file is stored as exactly one import job, either completely or not at all."""
 
 import asyncio
 import io
@@ -18,7 +18,7 @@ from schemas.job_key import JobKey
 from tests.kit.factories import DEFAULT_ACCOUNT
 
 HEADER = "First Name,Last Name,Company,Email,Email Address 2,Email Address 3,Tags\n"
-PEOPLE = (
+CSV_TEXT = (
     HEADER + 'Zoë,Kovács,"Bright, Water",Zoe@Example.com,zoe@bücher.example.net,,"news, vip"\n'
     "Bo,,,bo@example.com,BO@example.com,,\n"
     ",,,nobody,,cy@example.com,\n"
@@ -29,19 +29,19 @@ PEOPLE = (
 )
 
 
-def csv(text: str = PEOPLE) -> io.BytesIO:
+def csv(text: str = CSV_TEXT) -> io.BytesIO:
     """Return the text as an uploaded file."""
     return io.BytesIO(text.encode())
 
 
-def many(rows: int) -> str:
-    """Return a CSV of this many contacts."""
+def make_csv(rows: int) -> str:
+    """Return a CSV with this many contacts."""
     return HEADER + "".join(f"Ann,,,ann{n}@example.com,,,\n" for n in range(rows))
 
 
 @pytest.fixture
 def import_csv(pool, settings):
-    """Submit an import with defaults that do not matter to the test."""
+    """Return a function that submits an import, with defaults that do not matter to the test."""
 
     async def submitted(file=None, **options):
         return await submit_import(
@@ -58,8 +58,8 @@ def import_csv(pool, settings):
     return submitted
 
 
-async def stored(pool):
-    """How many rows there are in the tables that an import writes."""
+async def count_stored_rows(pool):
+    """Count the rows in the tables that an import writes."""
     return tuple(
         await pool.fetchrow(
             "select (select count(*) from jobs), (select count(*) from import_rows),"
@@ -70,7 +70,7 @@ async def stored(pool):
 
 @pytest.mark.parametrize("block", [1, 2, 5_000])
 async def test_rows_are_staged_as_the_file_has_them(pool, import_csv, monkeypatch, block):
-    """Each contact waits with its line, names, tags, addresses and keys, in the file's order."""
+    """Each row is staged with line, names, tags, addresses and match keys, in the file's order."""
     monkeypatch.setattr(file_text, "FIRST_BLOCK_BYTES", block)
     monkeypatch.setattr(file_text, "BLOCK_BYTES", block)
     submitted = await import_csv()
@@ -104,8 +104,8 @@ async def test_rows_are_staged_as_the_file_has_them(pool, import_csv, monkeypatc
     assert submitted[1:] == (4, 2, 3, True, True, ())
 
 
-async def test_refusals_are_kept_with_line_and_reason(pool, import_csv):
-    """What was refused, a row or a cell, can be looked up with the sentence for people."""
+async def test_import_rejections_are_stored_with_line_and_reason(pool, import_csv):
+    """Each rejected row or cell is stored with its line, its reason and a readable detail."""
     submitted = await import_csv()
     kept = await pool.fetch(
         "select line, reason, detail from import_rejections where job_id = $1"
@@ -122,8 +122,8 @@ async def test_refusals_are_kept_with_line_and_reason(pool, import_csv):
     assert kept[4]["detail"] == 'The row has 2 of the header\'s 7 cells: "Ed,too few".'
 
 
-async def test_the_job_says_what_was_asked_and_who_claims_permission(pool, import_csv):
-    """The claim of permission is on record with its claimant; without one nobody claims it."""
+async def test_the_job_records_the_request_and_who_claims_permission(pool, import_csv):
+    """The job records who claimed permission. Without a claim it records nobody."""
     claimed = await import_csv(tag=" spring ", correlation_id="trace-1")
     unclaimed = await import_csv(permission=False)
     async with pool.acquire() as connection:
@@ -142,7 +142,7 @@ async def test_the_job_says_what_was_asked_and_who_claims_permission(pool, impor
 
 
 async def test_an_import_is_logged_without_its_content(import_csv):
-    """The line names the job and nothing of the file."""
+    """The log line names the job, and quotes nothing from the file."""
     with capture_logs() as lines:
         submitted = await import_csv(correlation_id="trace-1")
     (line,) = [line for line in lines if line["event"] == "job.submitted"]
@@ -155,7 +155,7 @@ async def test_an_import_is_logged_without_its_content(import_csv):
 
 
 async def test_a_failure_in_the_middle_stores_nothing(pool, import_csv, monkeypatch):
-    """A disk that fails, or anything else that raises while rows stream in, leaves no trace."""
+    """A disk error, or any other exception while rows are read, leaves no rows behind."""
     monkeypatch.setattr(file_text, "FIRST_BLOCK_BYTES", 2_000)
     monkeypatch.setattr(file_text, "BLOCK_BYTES", 2_000)
 
@@ -165,44 +165,44 @@ async def test_a_failure_in_the_middle_stores_nothing(pool, import_csv, monkeypa
                 raise OSError(5, "Input/output error")
             return super().read(10_000)
 
-    seen = []
+    progress_calls = []
 
     def give_up(*counts):
-        seen.append(counts)
-        if len(seen) == 3:
+        progress_calls.append(counts)
+        if len(progress_calls) == 3:
             raise KeyError("enough")
 
     with pytest.raises(InvalidRequest, match="Input/output error"):
-        await import_csv(Failing(many(1_000).encode()))
+        await import_csv(Failing(make_csv(1_000).encode()))
     with pytest.raises(KeyError):
-        await import_csv(csv(many(1_000)), progress=give_up)
-    assert 0 < seen[-1][1] < 1_000
-    assert await stored(pool) == (0, 0, 0)
+        await import_csv(csv(make_csv(1_000)), progress=give_up)
+    assert 0 < progress_calls[-1][1] < 1_000
+    assert await count_stored_rows(pool) == (0, 0, 0)
 
 
-async def test_progress_is_told_as_the_file_streams_in(import_csv, monkeypatch):
-    """Bytes, contacts and refusals only grow, and end at what was read."""
+async def test_progress_is_reported_while_the_file_is_read(import_csv, monkeypatch):
+    """Bytes, rows and rejections never decrease, and end at the totals of the file."""
     monkeypatch.setattr(file_text, "FIRST_BLOCK_BYTES", 60)
     monkeypatch.setattr(file_text, "BLOCK_BYTES", 60)
-    seen = []
-    submitted = await import_csv(progress=lambda *counts: seen.append(counts))
-    assert len(seen) > 2
-    assert all(before <= after for before, after in pairwise(seen))
-    assert seen[-1] == (len(PEOPLE.encode()), submitted.rows, submitted.rejected_rows)
+    progress_calls = []
+    submitted = await import_csv(progress=lambda *counts: progress_calls.append(counts))
+    assert len(progress_calls) > 2
+    assert all(before <= after for before, after in pairwise(progress_calls))
+    assert progress_calls[-1] == (len(CSV_TEXT.encode()), submitted.rows, submitted.rejected_rows)
 
 
-async def test_a_file_without_a_usable_row_is_a_job_of_nothing(pool, import_csv):
-    """Its refusals are what there is to tell, so it is stored."""
+async def test_a_file_without_a_usable_row_is_stored_as_a_job(pool, import_csv):
+    """A file without a usable row is stored as a job too, so that its rejections can be read."""
     empty = await import_csv(csv(HEADER))
     refused = await import_csv(csv(HEADER + "Ann,,,nobody,,,\n"))
     assert (empty.rows, empty.rejected_rows, empty.rejected_cells) == (0, 0, 0)
     assert (refused.rows, refused.rejected_rows, refused.rejected_cells) == (0, 1, 1)
-    assert await stored(pool) == (2, 0, 2)
+    assert await count_stored_rows(pool) == (2, 0, 2)
 
 
 @pytest.mark.parametrize("planned", [False, True])
 async def test_the_same_key_and_file_give_the_same_job(pool, import_csv, planned):
-    """Sending an import again stages nothing and tells the same, also once workers began."""
+    """Sending an import again stages nothing and returns the same answer, even after planning."""
     first = await import_csv(idempotency_key="spring")
     if planned:
         async with pool.acquire() as connection:
@@ -210,16 +210,16 @@ async def test_the_same_key_and_file_give_the_same_job(pool, import_csv, planned
                 connection, JobKey(DEFAULT_ACCOUNT, first.job_id), chunk_size=2, max_lanes=1
             )
             await connection.execute("delete from import_rows where line < 5")
-    before = await stored(pool)
+    before = await count_stored_rows(pool)
     again = await import_csv(idempotency_key="spring", requested_by="someone else")
     assert again == first._replace(created=False)
-    assert await stored(pool) == before
+    assert await count_stored_rows(pool) == before
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"file": csv(PEOPLE + "Gus,,,gus@example.com,,,\n")},
+        {"file": csv(CSV_TEXT + "Gus,,,gus@example.com,,,\n")},
         {"permission": False},
         {"tag": "other"},
         {"mapping": {"Tags": "ignore"}},
@@ -227,35 +227,37 @@ async def test_the_same_key_and_file_give_the_same_job(pool, import_csv, planned
     ],
     ids=lambda change: next(iter(change)),
 )
-async def test_the_same_key_for_another_import_is_refused(pool, import_csv, change):
-    """A key stands for one request; another one under it stores nothing."""
+async def test_a_key_reused_for_another_import_is_a_conflict(pool, import_csv, change):
+    """Reusing a key with a different import raises a conflict, and stores nothing."""
     first = await import_csv(idempotency_key="spring")
-    before = await stored(pool)
+    before = await count_stored_rows(pool)
     with pytest.raises(IdempotencyConflict, match=f"job {first.job_id}.*Nothing was stored"):
         await import_csv(idempotency_key="spring", **change)
-    assert await stored(pool) == before
+    assert await count_stored_rows(pool) == before
 
 
-async def test_a_key_of_another_action_is_refused(pool, settings, import_csv):
-    """Keys are the account's, whatever the action."""
+async def test_a_key_reused_for_another_action_is_a_conflict(pool, settings, import_csv):
+    """A key belongs to the account, so another action cannot reuse it."""
     request = {"action": "opt_out", "selection": {"all": True}, "requested_by": "mara"}
     await submit(pool, settings, parse_request({**request, "idempotency_key": "spring"}))
     with pytest.raises(IdempotencyConflict):
         await import_csv(idempotency_key="spring")
 
 
-async def test_two_concurrent_requests_with_one_key_are_one_job(pool, import_csv):
-    """The second waits for the first to commit, and finds its job."""
-    text = many(3_000)
-    both = await asyncio.gather(*(import_csv(csv(text), idempotency_key="k") for _ in range(2)))
-    assert sorted(submitted.created for submitted in both) == [False, True]
-    assert len({submitted.job_id for submitted in both}) == 1
-    assert {submitted.rows for submitted in both} == {3_000}
-    assert await stored(pool) == (1, 3_000, 0)
+async def test_two_concurrent_requests_with_one_key_make_one_job(pool, import_csv):
+    """The second request waits for the first to commit, and returns its job."""
+    text = make_csv(3_000)
+    submissions = await asyncio.gather(
+        *(import_csv(csv(text), idempotency_key="k") for _ in range(2))
+    )
+    assert sorted(submitted.created for submitted in submissions) == [False, True]
+    assert len({submitted.job_id for submitted in submissions}) == 1
+    assert {submitted.rows for submitted in submissions} == {3_000}
+    assert await count_stored_rows(pool) == (1, 3_000, 0)
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "says"),
+    ("options", "error", "message"),
     [
         ({"account": "nobody"}, NotFound, "There are: default"),
         ({"file": csv("Name\nAnn\n")}, InvalidRequest, "no column of email addresses"),
@@ -268,23 +270,27 @@ async def test_two_concurrent_requests_with_one_key_are_one_job(pool, import_csv
         ({"file": "/nowhere/people.csv"}, InvalidRequest, "cannot be read"),
     ],
 )
-async def test_what_cannot_be_imported_stores_nothing(pool, import_csv, options, error, says):
-    """Each mistake is told in a sentence, and leaves nothing behind."""
-    with pytest.raises(error, match=says):
+async def test_an_invalid_import_stores_nothing(pool, import_csv, options, error, message):
+    """Each invalid import raises an error that says why, and leaves nothing behind."""
+    with pytest.raises(error, match=message):
         await import_csv(**options)
-    assert await stored(pool) == (0, 0, 0)
+    assert await count_stored_rows(pool) == (0, 0, 0)
 
 
 async def test_without_redis_the_import_is_stored(pool, settings, import_csv):
-    """A bell that cannot be rung loses nothing: the sweeper finds the job."""
-    deaf = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
-    submitted = await submit_import(pool, deaf, file=csv(), permission=False, requested_by="mara")
+    """If the job cannot be enqueued, it is stored all the same; the sweeper will find it."""
+    without_redis = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    submitted = await submit_import(
+        pool, without_redis, file=csv(), permission=False, requested_by="mara"
+    )
     assert (submitted.created, submitted.enqueued) == (True, False)
-    assert (await stored(pool))[0] == 1
+    assert (await count_stored_rows(pool))[0] == 1
 
 
-async def test_counts_tell_cells_from_rows(pool, import_csv):
-    """What workers refuse later is not the file's; single cells are no rows."""
+async def test_rejected_cells_and_rows_are_counted_apart(pool, import_csv):
+    """The counts of the file leave out rows that workers reject later, and count cells apart from
+    rows.
+    """
     submitted = await import_csv()
     async with pool.acquire() as connection:
         await connection.execute(

@@ -1,4 +1,6 @@
-"""What `sluice verify` checks holds after real work, and each break of it is seen by its check."""
+"""Every invariant of `sluice verify` holds after real work, and each corruption is found by its
+check.
+"""
 
 import asyncio
 import json
@@ -26,11 +28,11 @@ from tests.kit.model_comparison import LIMIT, job_sequences
 from tests.kit.property_examples import check_property
 from tests.kit.sample_account import AccountDriver, make_sample_account
 
-GONE = ("manual", False)
+OPTED_OUT = ("manual", False)
 
 
 class SampleDatabase(NamedTuple):
-    """A database in which one account was worked, and the default account was not."""
+    """A database in which one account has worked jobs, and the default account has none."""
 
     url: str
     pool: asyncpg.Pool
@@ -40,7 +42,7 @@ class SampleDatabase(NamedTuple):
 
 @pytest.fixture(scope="module")
 async def sample(new_database: NewDatabase) -> AsyncIterator[SampleDatabase]:
-    """Made once: no test leaves a change in it."""
+    """Create the database once; no test leaves a change in it."""
     async with new_database() as url, await open_pool(url, size=3) as pool:
         account_id = await make_sample_account(pool, Settings(database_url=url), "proof")
         other = await pool.fetchval("select id from accounts where name = 'default'")
@@ -50,7 +52,7 @@ async def sample(new_database: NewDatabase) -> AsyncIterator[SampleDatabase]:
 async def check_all(
     connection: asyncpg.Connection, account_id: int | None = None
 ) -> dict[str, InvariantResult]:
-    """What breaks each invariant that is broken."""
+    """Return the result of each invariant that is violated."""
     found = {
         each.name: await check_invariant(
             connection, each, shared_address_limit=LIMIT, account_id=account_id
@@ -61,7 +63,7 @@ async def check_all(
 
 
 async def test_real_work_violates_no_invariant(sample: SampleDatabase) -> None:
-    """After pauses, cancels, failures, splits and refusals every invariant holds."""
+    """Every invariant holds after pauses, cancellations, failures, splits and rejections."""
     states = {row["state"] for row in await sample.pool.fetch("select state from jobs")}
     assert states == {"completed", "cancelled", "failed", "paused"}
     assert await sample.pool.fetchval("select count(*) from job_chunks where state = 'split'")
@@ -69,35 +71,39 @@ async def test_real_work_violates_no_invariant(sample: SampleDatabase) -> None:
         assert await check_all(connection) == {}
 
 
-@pytest.mark.parametrize("broken", CORRUPTIONS, ids=lambda b: f"{b.invariant}: {b.what}")
+@pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda b: f"{b.invariant}: {b.what}")
 async def test_each_corruption_violates_its_invariant(
-    sample: SampleDatabase, broken: Corruption
+    sample: SampleDatabase, corruption: Corruption
 ) -> None:
-    """The check that is meant finds it, no other does that need not, and not in another account."""
+    """The intended check finds the corruption. No unrelated check does, and no check of another
+    account.
+    """
     async with sample.pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
         try:
             await connection.execute("set local session_replication_role = replica")
-            await connection.execute(broken.sql)
+            await connection.execute(corruption.sql)
             found = await check_all(connection)
-            of_account = await check_all(connection, sample.account_id)
-            of_another = await check_all(connection, sample.other_account_id)
+            found_in_account = await check_all(connection, sample.account_id)
+            found_in_other_account = await check_all(connection, sample.other_account_id)
         finally:
             await transaction.rollback()
-    assert set(found) == {broken.invariant, *broken.also}
-    assert found == of_account
-    assert of_another == {}
+    assert set(found) == {corruption.invariant, *corruption.also}
+    assert found == found_in_account
+    assert found_in_other_account == {}
     assert "@" not in str(found)
 
 
-def test_every_invariant_has_a_break() -> None:
-    """A check that nothing was ever seen to trip proves nothing."""
-    assert {broken.invariant for broken in CORRUPTIONS} == {each.name for each in INVARIANTS}
+def test_every_invariant_has_a_corruption() -> None:
+    """Each invariant has a corruption that violates it; a check that never failed means nothing."""
+    assert {corruption.invariant for corruption in CORRUPTIONS} == {
+        each.name for each in INVARIANTS
+    }
 
 
 def test_every_query_is_checked_and_described() -> None:
-    """Each query of the files is in the list under its name, and says what it finds."""
+    """Each query in the SQL files is listed as an invariant, and has a description."""
     queries = {
         name: getattr(subject, name).__doc__
         for subject in invariants._SUBJECTS
@@ -108,72 +114,78 @@ def test_every_query_is_checked_and_described() -> None:
     assert all(queries.values())
 
 
-async def test_work_under_way_breaks_only_what_needs_rest(
+async def test_running_work_violates_only_at_rest_invariants(
     pool: asyncpg.Pool, settings: Settings
 ) -> None:
-    """While an import and an opt-out are under way, every invariant holds but those of rest."""
+    """While an import and an opt-out are running, only the invariants marked `at_rest_only` are
+    violated.
+    """
     account_id = await make_account(pool, "busy")
-    here = AccountDriver(pool, settings, "busy")
-    await fill(pool, account_id, {1_000_000: {1: "far@example.com"}}, {"far@example.com": GONE})
+    driver = AccountDriver(pool, settings, "busy")
+    await fill(
+        pool, account_id, {1_000_000: {1: "far@example.com"}}, {"far@example.com": OPTED_OUT}
+    )
     await pool.execute("update contacts set given_name = 'Far'")
     rows = [[f"under{n}@example.com", "far@example.com", "info@example.com"] for n in range(6)]
-    arriving = await here.submit("import", rows, permission=True)
-    await here.work(arriving, chunks=1, chunk_size=2)
-    leaving = await here.submit("opt_out", await here.contacts_of(arriving), [1, 3])
-    for job_id in (leaving, arriving, arriving):
-        await here.work(job_id, chunks=1)
+    import_id = await driver.submit("import", rows, permission=True)
+    await driver.work(import_id, chunks=1, chunk_size=2)
+    opt_out_id = await driver.submit("opt_out", await driver.contacts_of(import_id), [1, 3])
+    for job_id in (opt_out_id, import_id, import_id):
+        await driver.work(job_id, chunks=1)
         async with pool.acquire() as connection:
             found = await check_all(connection)
         assert set(found) == {each.name for each in INVARIANTS if each.at_rest_only}
 
 
-async def test_no_story_breaks_anything(pool: asyncpg.Pool, settings: Settings) -> None:
-    """Whatever imports, opt-ins and opt-outs follow each other, and whichever of them are paused
-    or cancelled in the middle: every invariant holds after each, and once the paused are done.
+async def test_no_sequence_of_jobs_violates_an_invariant(
+    pool: asyncpg.Pool, settings: Settings
+) -> None:
+    """Every invariant holds after any sequence of imports, opt-ins and opt-outs, even if jobs are
+    paused or cancelled midway. It still holds once the paused jobs are done.
     """
     numbers = count(1)
 
-    async def tell(todo, ends, chunk_size) -> None:
+    async def check_jobs(steps, ends, chunk_size) -> None:
         account = f"told-{next(numbers)}"
         account_id = await make_account(pool, account)
-        here = AccountDriver(pool, settings, account)
+        driver = AccountDriver(pool, settings, account)
         contacts, paused = [], []
-        for (action, what, fields, how), (chunks, end) in zip(todo, ends, strict=False):
+        for (action, what, fields, option), (chunks, end) in zip(steps, ends, strict=False):
             if action == "import":
                 rows = [(name, [held.get(n, "") for n in (1, 2, 3)]) for name, held in what]
-                job_id = await here.submit("import", rows, permission=how)
+                job_id = await driver.submit("import", rows, permission=option)
             elif fields == [LISTED_ADDRESS_FIELD]:
-                job_id = await here.submit(action, what, fields, kind=how)
+                job_id = await driver.submit(action, what, fields, kind=option)
             else:
                 ids = [contacts[n] if n < len(contacts) else 999_999_000 + n for n in what]
-                kind = {"kind": how} if how else {}
-                job_id = await here.submit(action, ids, fields, **kind)
-            await here.work(job_id, chunks=chunks, chunk_size=chunk_size)
+                kind = {"kind": option} if option else {}
+                job_id = await driver.submit(action, ids, fields, **kind)
+            await driver.work(job_id, chunks=chunks, chunk_size=chunk_size)
             if chunks is not None:
-                await (here.pause if end == "pause" else here.cancel)(job_id)
+                await (driver.pause if end == "pause" else driver.cancel)(job_id)
                 paused += [job_id] * (end == "pause")
-            contacts += await here.contacts_of(job_id)
+            contacts += await driver.contacts_of(job_id)
             async with pool.acquire() as connection:
                 assert await check_all(connection, account_id) == {}
         for job_id in paused:
-            await here.resume(job_id)
-            await here.work(job_id)
+            await driver.resume(job_id)
+            await driver.work(job_id)
         async with pool.acquire() as connection:
             assert await check_all(connection, account_id) == {}
 
     without_events = job_sequences.map(lambda steps: [step for step in steps if step[0] != "event"])
-    whole = st.just((None, None))
-    in_part = st.tuples(st.integers(0, 3), st.sampled_from(["pause", "cancel"]))
-    ends = st.lists(whole | in_part, min_size=7, max_size=7)
-    await check_property(tell, without_events, ends, st.integers(1, 4), max_examples=25)
+    all_chunks = st.just((None, None))
+    some_chunks = st.tuples(st.integers(0, 3), st.sampled_from(["pause", "cancel"]))
+    ends = st.lists(all_chunks | some_chunks, min_size=7, max_size=7)
+    await check_property(check_jobs, without_events, ends, st.integers(1, 4), max_examples=25)
 
 
-def test_the_command_says_that_nothing_is_violated(
-    sample: SampleDatabase, as_a_user_of, monkeypatch: pytest.MonkeyPatch
+def test_the_command_reports_no_violations(
+    sample: SampleDatabase, use_database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sound database: a line for each check, and exit status 0."""
+    """For an intact database the command prints a line for each check, and exits with status 0."""
     monkeypatch.setenv("COLUMNS", "400")
-    as_a_user_of(sample.url)
+    use_database(sample.url)
     result = run_sluice("verify")
     assert result.exit_code == 0, result.output
     assert "No violations." in result.stdout
@@ -185,10 +197,12 @@ def test_the_command_says_that_nothing_is_violated(
     assert [each["name"] for each in answer["checks"]] == [each.name for each in INVARIANTS]
 
 
-def test_the_command_shows_what_is_violated(database_url: str, as_a_user_of) -> None:
-    """A broken database: exit status 1, the counts, the first examples, and no address."""
-    as_a_user_of(database_url)
-    asyncio.run(_break_counts(database_url))
+def test_the_command_reports_violations(database_url: str, use_database) -> None:
+    """For a corrupted database the command exits with status 1, and shows the counts and the first
+    examples, but no address.
+    """
+    use_database(database_url)
+    asyncio.run(_corrupt_counts(database_url))
     result = run_sluice("verify")
     assert result.exit_code == 1
     assert re.search(r"every_address_counts_its_contacts .* 6 ", result.stdout)
@@ -197,9 +211,9 @@ def test_the_command_shows_what_is_violated(database_url: str, as_a_user_of) -> 
     assert re.search(r"every_job_has_ended:\n.*\n.*planning since", result.stdout)
     assert "7 violations. The runbook says what each means." in result.stdout
 
-    in_json = run_sluice("verify", "--json")
-    assert in_json.exit_code == 1
-    answer = json.loads(in_json.stdout)
+    json_result = run_sluice("verify", "--json")
+    assert json_result.exit_code == 1
+    answer = json.loads(json_result.stdout)
     checks = {each["name"]: each for each in answer["checks"]}
     assert answer["violations"] == 7
     assert checks["every_address_counts_its_contacts"]["violations"] == 6
@@ -209,14 +223,14 @@ def test_the_command_shows_what_is_violated(database_url: str, as_a_user_of) -> 
     )
     assert checks["every_job_has_ended"]["examples"][0]["job_id"] == 1
 
-    elsewhere = run_sluice("verify", "--account", "sound", "--json")
-    assert (elsewhere.exit_code, json.loads(elsewhere.stdout)["violations"]) == (0, 0)
-    assert "@" not in result.output + in_json.output
+    other_account = run_sluice("verify", "--account", "sound", "--json")
+    assert (other_account.exit_code, json.loads(other_account.stdout)["violations"]) == (0, 0)
+    assert "@" not in result.output + json_result.output
 
 
-def test_the_command_lets_jobs_be_that_are_under_way(database_url: str, as_a_user_of) -> None:
-    """With `--allow-running` a job that waits or runs is no violation: its check is left out."""
-    as_a_user_of(database_url)
+def test_the_command_can_allow_running_jobs(database_url: str, use_database) -> None:
+    """With `--allow-running`, waiting and running jobs are no violation: that check is left out."""
+    use_database(database_url)
     asyncio.run(_submit_a_job(database_url))
     assert run_sluice("verify").exit_code == 1
     result = run_sluice("verify", "--allow-running")
@@ -224,15 +238,15 @@ def test_the_command_lets_jobs_be_that_are_under_way(database_url: str, as_a_use
     assert "every_job_has_ended" not in result.stdout
 
 
-def test_an_account_that_is_not_there_is_said(database_url: str, as_a_user_of) -> None:
-    """A mistyped account is no proof of anything."""
-    as_a_user_of(database_url)
+def test_an_unknown_account_is_an_error(database_url: str, use_database) -> None:
+    """An unknown account is an error, so a typing mistake cannot pass for a clean result."""
+    use_database(database_url)
     assert run_sluice("verify", "--account", "nobody").exit_code == 2
 
 
 @pytest.fixture
-def as_a_user_of(monkeypatch: pytest.MonkeyPatch, servers: ServerUrls, tmp_path: Path):
-    """The command finds a database in the environment, and takes the tests' limit."""
+def use_database(monkeypatch: pytest.MonkeyPatch, servers: ServerUrls, tmp_path: Path):
+    """Return a function that points the command at a database, with the limit of the tests."""
 
     def use(url: str) -> None:
         monkeypatch.setenv("DATABASE_URL", url)
@@ -243,7 +257,7 @@ def as_a_user_of(monkeypatch: pytest.MonkeyPatch, servers: ServerUrls, tmp_path:
     return use
 
 
-async def _break_counts(url: str) -> None:
+async def _corrupt_counts(url: str) -> None:
     await _submit_a_job(url)
     async with await open_pool(url, size=1) as pool:
         account_id = await pool.fetchval("select id from accounts where name = 'default'")

@@ -1,4 +1,4 @@
-"""Pause, resume and cancel: what they change, what they wait for, and what they refuse."""
+"""Pause, resume and cancel: what they change, what they wait for, and when they raise an error."""
 
 import asyncio
 
@@ -23,20 +23,20 @@ COMMANDS = {
 
 @pytest.fixture
 async def job_id(pool, settings):
-    """A job that waits to be planned."""
-    return await submitted(pool, settings)
+    """Submit a job that waits to be planned."""
+    return await submit_opt_out(pool, settings)
 
 
-async def submitted(pool, settings, **more):
+async def submit_opt_out(pool, settings, **changes):
     """Submit an opt-out of all contacts, and return its id."""
     request = parse_request(
-        {"action": "opt_out", "selection": {"all": True}, "requested_by": "tester", **more}
+        {"action": "opt_out", "selection": {"all": True}, "requested_by": "tester", **changes}
     )
     return (await submit(pool, settings, request)).job_id
 
 
-async def bring_to(pool, job_id, state):
-    """Put the job in `state` the way workers do."""
+async def set_state(pool, job_id, state):
+    """Put the job into `state`."""
     await pool.execute(
         "update jobs set state = $2::job_state, selected = 0, planned_at = now(),"
         " forecast = case when plan_first then '{}'::jsonb end,"
@@ -53,30 +53,32 @@ async def state_of(pool, job_id):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("present", [s for s in JobState if s is not JobState.PLANNING])
-async def test_only_listed_changes_of_state_happen(pool, settings, command, present):
-    """A command follows STATE_CHANGES, is content where the job is there, and refuses the rest."""
+@pytest.mark.parametrize("current", [s for s in JobState if s is not JobState.PLANNING])
+async def test_only_listed_changes_of_state_happen(pool, settings, command, current):
+    """A command makes only changes in STATE_CHANGES. It accepts a job that is already in the wanted
+    state, and raises an error otherwise.
+    """
     wanted = COMMANDS[command]
-    job_id = await submitted(pool, settings, plan_first=present is JobState.PLANNED)
-    await bring_to(pool, job_id, present)
-    if present is wanted or (present, wanted) in STATE_CHANGES:
+    job_id = await submit_opt_out(pool, settings, plan_first=current is JobState.PLANNED)
+    await set_state(pool, job_id, current)
+    if current is wanted or (current, wanted) in STATE_CHANGES:
         assert await command(pool, settings, None, job_id) is wanted
         assert await state_of(pool, job_id) == wanted
     else:
-        with pytest.raises(StateConflict, match=f"is {present.value} and cannot be"):
+        with pytest.raises(StateConflict, match=f"is {current.value} and cannot be"):
             await command(pool, settings, None, job_id)
-        assert await state_of(pool, job_id) == present
+        assert await state_of(pool, job_id) == current
 
 
-async def test_a_job_that_was_paused_before_planning_is_planned_after(pool, settings, job_id):
-    """Resuming returns a job to planning when its selection was not frozen yet."""
+async def test_a_job_paused_before_planning_is_planned_on_resume(pool, settings, job_id):
+    """Resuming returns a job to planning if its selection was not frozen yet."""
     assert await control.pause(pool, settings, None, job_id) is JobState.PAUSED
     assert await control.resume(pool, settings, None, job_id) is JobState.PLANNING
     assert await control.resume(pool, settings, None, job_id) is JobState.PLANNING
 
 
-async def test_doing_it_twice_is_said_once(pool, settings, job_id):
-    """Only a change is logged; repeating a command answers the same and changes nothing."""
+async def test_a_repeated_command_is_logged_once(pool, settings, job_id):
+    """Repeating a command gives the same answer, changes nothing and logs nothing."""
     with capture_logs() as logs:
         for command in (control.pause, control.pause, control.cancel, control.cancel):
             await command(pool, settings, None, job_id)
@@ -85,8 +87,8 @@ async def test_doing_it_twice_is_said_once(pool, settings, job_id):
 
 
 async def test_a_cancelled_job_keeps_exact_counts(pool, settings, job_id):
-    """Cancelling counts the chunks that were done, and no other."""
-    await bring_to(pool, job_id, JobState.RUNNING)
+    """The counts of a cancelled job are the sums of its finished chunks."""
+    await set_state(pool, job_id, JobState.RUNNING)
     await pool.execute(
         "insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs, state, applied,"
         " unchanged, rejected, empty, propagated)"
@@ -105,18 +107,18 @@ async def test_a_cancelled_job_keeps_exact_counts(pool, settings, job_id):
     assert tuple(row) == (9, 3, 2, 1, 7, True)
 
 
-async def work_a_chunk(connection, job_id):
-    """Hold the job as a worker does for the length of a chunk's transaction."""
+async def lock_job_as_worker(connection, job_id):
+    """Lock the job as a worker does for the duration of a chunk's transaction."""
     await connection.execute("select pg_advisory_xact_lock_shared(7741, hashint8($1))", job_id)
 
 
 @pytest.mark.parametrize("command", [control.pause, control.cancel])
-async def test_the_answer_waits_for_the_chunk_at_work(pool, settings, job_id, command):
+async def test_the_answer_waits_for_the_running_chunk(pool, settings, job_id, command):
     """A command answers only after the chunk's transaction has ended."""
-    await bring_to(pool, job_id, JobState.RUNNING)
+    await set_state(pool, job_id, JobState.RUNNING)
     async with pool.acquire() as worker:
         async with worker.transaction():
-            await work_a_chunk(worker, job_id)
+            await lock_job_as_worker(worker, job_id)
             answer = asyncio.create_task(command(pool, settings, None, job_id))
             await wait_until_lock_contended(pool, what="the command waits")
             assert not answer.done()
@@ -124,22 +126,20 @@ async def test_the_answer_waits_for_the_chunk_at_work(pool, settings, job_id, co
         assert await answer is COMMANDS[command]
 
 
-async def test_a_chunk_that_takes_too_long_is_said_and_nothing_changes(
-    pool, settings, job_id, monkeypatch
-):
-    """Rather than hang, the command says that a part is still running."""
+async def test_a_command_gives_up_on_a_long_chunk(pool, settings, job_id, monkeypatch):
+    """Instead of hanging, the command raises an error that says that a chunk is still running."""
     monkeypatch.setattr(control, "LOCK_WAIT_SECONDS", 0.05)
-    await bring_to(pool, job_id, JobState.RUNNING)
+    await set_state(pool, job_id, JobState.RUNNING)
     async with pool.acquire() as worker, worker.transaction():
-        await work_a_chunk(worker, job_id)
+        await lock_job_as_worker(worker, job_id)
         with pytest.raises(SluiceError, match="still running"):
             await control.pause(pool, settings, None, job_id)
     assert await state_of(pool, job_id) == JobState.RUNNING
     assert await pool.fetchval("show lock_timeout") == "0"
 
 
-async def test_a_job_of_another_account_is_not_there(pool, settings, job_id):
-    """With an account given, only its own jobs are found; an absurd id is merely absent."""
+async def test_a_job_of_another_account_is_not_found(pool, settings, job_id):
+    """With an account, only jobs of that account are found. An id out of range is not found."""
     account_id = await pool.fetchval("select account_id from jobs where id = $1", job_id)
     with pytest.raises(NotFound):
         await control.pause(pool, settings, account_id + 1, job_id)
@@ -149,9 +149,9 @@ async def test_a_job_of_another_account_is_not_there(pool, settings, job_id):
 
 
 @pytest.mark.parametrize("command", [control.pause, control.cancel])
-async def test_a_job_is_stopped_in_the_middle_of_its_planning(pool, settings, command):
-    """Pause and cancel do not wait for the planner, and what it then commits is a plan that rests,
-    or nothing.
+async def test_a_job_can_be_stopped_while_it_is_planned(pool, settings, command):
+    """Pause and cancel do not wait for the planner. The planner then commits a paused plan, or
+    nothing if the job was cancelled.
     """
     await fill_large_account(pool, await make_account(pool, "large"), 50)
     request = parse_request(
@@ -164,11 +164,11 @@ async def test_a_job_is_stopped_in_the_middle_of_its_planning(pool, settings, co
             planner = asyncio.create_task(
                 plan_job(planning, await key_of(pool, job_id), chunk_size=10, max_lanes=2)
             )
-            await wait_until_lock_contended(pool, what="the planner is at work")
-            answered = await asyncio.wait_for(command(pool, settings, None, job_id), 10)
+            await wait_until_lock_contended(pool, what="the planner is running")
+            new_state = await asyncio.wait_for(command(pool, settings, None, job_id), 10)
             assert not planner.done()
         await planner
-    assert await state_of(pool, job_id) == answered == COMMANDS[command]
+    assert await state_of(pool, job_id) == new_state == COMMANDS[command]
     chunks = await pool.fetchval("select count(*) from job_chunks where job_id = $1", job_id)
     if command is control.cancel:
         assert chunks == 0

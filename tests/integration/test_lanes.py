@@ -27,7 +27,7 @@ PLANS = {
 
 @pytest.fixture
 async def job_id(pool: asyncpg.Pool, settings: Settings) -> int:
-    """A job of many chunks whose lanes are all idle."""
+    """Submit a job of many chunks with all lanes idle."""
     job_id = await submit_planned_opt_out(pool, settings, "lanes", contacts=40, lanes=LANES)
     await pool.execute("analyze job_lanes, job_chunks")
     return job_id
@@ -80,8 +80,8 @@ async def test_no_more_stalled_lanes_are_requeued_than_the_limit(
 async def test_lanes_are_queued_for_runnable_chunks(
     pool: asyncpg.Pool, job_id: int, state: str, free: int
 ) -> None:
-    """In any state of the job, and however many chunks wait for a retry or are held: one lane is
-    queued for each free chunk but the caller's own, two at most. A job that does not run has none.
+    """One lane is queued for each free chunk but the caller's own, two at most. Chunks that wait
+    for a retry or are locked are not free. A job that is not running gets none.
     """
     await pool.execute(
         "update job_chunks set runnable_at = now() + interval '1 hour' where chunk_no > $1 + 2",

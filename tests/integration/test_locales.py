@@ -1,4 +1,4 @@
-"""Commands where the locale is not UTF-8: they work, and an export has the same bytes."""
+"""Commands work in a locale that is not UTF-8, and an export has the same bytes."""
 
 import os
 import pty
@@ -14,9 +14,9 @@ from tests.kit.submitting import submit_job
 
 C = {"LC_ALL": "C", "PYTHONUTF8": "0"}
 GERMAN = {"LC_ALL": "de_DE.ISO-8859-1", "PYTHONUTF8": "0", "PYTHONIOENCODING": "iso-8859-1"}
-"""Where there is no such locale, as in most containers, Python reads files as in C."""
+"""If the locale is not installed, as in most containers, Python reads files as in C."""
 
-PEOPLE = """First Name,Last Name,Company,Email,Email Address 2
+CONTACTS = """First Name,Last Name,Company,Email,Email Address 2
 Łucja,Müller,日本,lucja.müller@exämple.com,
 Zoë,Ünal,Ω,zoë@example.com,żółw@example.org
 """
@@ -25,8 +25,8 @@ CSV = ["results", "1", "--format", "csv"]
 
 @pytest.fixture
 async def environment(pool, settings, monkeypatch) -> dict[str, str]:
-    """The environment of a command, with a database that has names in many scripts."""
-    rows = PEOPLE.encode()
+    """Return the environment of a command whose database holds names in many scripts."""
+    rows = CONTACTS.encode()
     job = await submit_job(pool, settings, "default", "import", rows, None, {"permission": True})
     await InProcessRunner(pool, settings, chunk_size=5, parallel=1).work(job)
     servers = {
@@ -40,7 +40,9 @@ async def environment(pool, settings, monkeypatch) -> dict[str, str]:
 
 
 def command(arguments: list[str]) -> list[str]:
-    """The program, which fails where anything, of a library too, is read as the locale says."""
+    """Return the command line. It fails if any code, even a library's, opens text in the encoding
+    of the locale.
+    """
     strict = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning"]
     return [sys.executable, *strict, "-m", "cli", *arguments]
 
@@ -52,12 +54,12 @@ def command(arguments: list[str]) -> list[str]:
         (CSV, GERMAN),
         (["results", "1"], GERMAN),
         (["results", "1", "--json"], C),
-        # What is typed comes in the encoding of the terminal, and only the answer in another.
+        # The argument is in the terminal's encoding; only the output has another one.
         (["address", "żółw@example.org", "--json"], {"PYTHONIOENCODING": "ascii:strict"}),
     ],
 )
-def test_what_is_written_does_not_depend_on_the_locale(environment, arguments, locale):
-    """Into a file or a pipe: UTF-8, the same bytes wherever it is done."""
+def test_output_does_not_depend_on_the_locale(environment, arguments, locale):
+    """Output to a file or a pipe is UTF-8, with the same bytes in every locale."""
     done = subprocess.run(
         command(arguments), env=environment | locale, capture_output=True, check=False
     )
@@ -66,13 +68,13 @@ def test_what_is_written_does_not_depend_on_the_locale(environment, arguments, l
     assert "żółw".encode() in done.stdout
 
 
-def test_a_file_is_read_and_a_mistake_told_whatever_the_locale(environment, tmp_path):
-    """A file whose name is no text in this locale is imported; what repeats such a name to the
-    person ends in no traceback.
+def test_file_names_are_handled_in_any_locale(environment, tmp_path):
+    """A file is imported even if its name is not valid text in this locale. An error message that
+    quotes such a name causes no traceback.
     """
     file = "Größe.csv".encode()
-    Path(tmp_path, os.fsdecode(file)).write_bytes(PEOPLE.encode())
-    for arguments, status, said in (
+    Path(tmp_path, os.fsdecode(file)).write_bytes(CONTACTS.encode())
+    for arguments, status, message in (
         (["import", "--permission", file], 0, b"is stored: 2 contacts"),
         (["submit", "opt-out", "--all", "--contacts", file + b"\xff"], 2, b"No such file"),
     ):
@@ -85,19 +87,19 @@ def test_a_file_is_read_and_a_mistake_told_whatever_the_locale(environment, tmp_
         )
         assert done.returncode == status, done.stderr
         assert b"Traceback" not in done.stderr
-        assert said in done.stdout + done.stderr
+        assert message in done.stdout + done.stderr
 
 
-def test_a_database_is_migrated_whatever_the_locale(empty_database_url, servers):
-    """Migrations are read as what they are, too."""
+def test_a_database_is_migrated_in_any_locale(empty_database_url, servers):
+    """Migration files are read as UTF-8 too."""
     urls = {"DATABASE_URL": empty_database_url, "REDIS_URL": servers.redis_url}
-    here = {"PATH": os.environ["PATH"], **urls, **C}
-    done = subprocess.run(command(["migrate"]), env=here, capture_output=True, check=False)
+    environment = {"PATH": os.environ["PATH"], **urls, **C}
+    done = subprocess.run(command(["migrate"]), env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
 
 
 def on_a_terminal(arguments, environment) -> tuple[int, bytes]:
-    """The exit status of a command whose output goes to a terminal, and what that was sent."""
+    """Run a command on a terminal; return its exit status and its output."""
     screen, terminal = pty.openpty()
     process = subprocess.Popen(
         command(arguments), env=environment, stdin=terminal, stdout=terminal, stderr=terminal
@@ -114,17 +116,15 @@ def _read(screen: int) -> bytes:
     try:
         return os.read(screen, 65536)
     except OSError:
-        # What Linux says once nobody has the other end any more.
+        # Linux raises this once the other end of the terminal is closed.
         return b""
 
 
 @pytest.mark.parametrize(
     ("arguments", "locale", "encoding"), [(["results", "1"], C, "ascii"), (CSV, GERMAN, "latin-1")]
 )
-def test_a_terminal_that_cannot_show_a_letter_shows_its_code(
-    environment, arguments, locale, encoding
-):
-    """In its own encoding, and without a traceback."""
+def test_a_terminal_shows_missing_letters_as_escapes(environment, arguments, locale, encoding):
+    """The terminal shows the escaped code, in its own encoding, and no traceback."""
     status, sent = on_a_terminal(arguments, environment | locale)
     assert status == 0, sent
     assert "\\u017c" in sent.decode(encoding)

@@ -16,16 +16,16 @@ from schemas.errors import MigrationLockTimeout
 from tests.kit.waiting import wait_until_async
 
 BEFORE = "0001"
-"""The version before one that changes `jobs`."""
+"""The revision before the one that changes `jobs`."""
 
 BEFORE_INDEX = "0002"
-"""The version before one that reads all chunks."""
+"""The revision before the one that reads all chunks."""
 
 LATER = {
     "0002_pre_note": "alter table jobs add column note text;",
     "0003_post_index": "create index chunks_by_worker on job_chunks (account_id, worker);",
 }
-"""Migrations of versions to come."""
+"""Migrations of future versions."""
 
 REVISION = """
 from db.migrations import run_sql
@@ -44,7 +44,9 @@ def upgrade():
 def make_old(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[[str], Any]:
-    """Make a database as a version left it, and return its URL; there are later migrations."""
+    """Return a function that migrates a database to a revision and returns its URL. Later
+    migrations exist.
+    """
     migrations = Path(shutil.copytree(migrating._MIGRATIONS, tmp_path / "migrations"))
     before = BEFORE
     for name, sql in LATER.items():
@@ -64,12 +66,11 @@ def make_old(
     return make
 
 
-async def test_a_table_in_use_keeps_a_migration_waiting_and_nobody_else(
+async def test_a_migration_waiting_for_a_table_blocks_no_reader(
     make_old: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a report reads a table that the migration changes, others go on reading all of them,
-    the migration says that it could not be done, and nothing of it is; when the report has ended
-    it is done.
+    """A report reads a table that the migration changes. Other sessions can still read every table,
+    and the migration fails with nothing changed. Once the report has ended, it succeeds.
     """
     old_database_url = await make_old(BEFORE)
     monkeypatch.setattr(migrating, "MIGRATE_TIMEOUT_SECONDS", 2.0)
@@ -82,7 +83,7 @@ async def test_a_table_in_use_keeps_a_migration_waiting_and_nobody_else(
             await wait_until_async(
                 lambda: _waits_for_a_table(report), deadline_seconds=10, what="the migration waits"
             )
-            # Behind the migration's own lock, and before it has given up for good.
+            # The migration still waits for its lock, and has not given up yet.
             await other.execute("select from jobs, email_addresses, results")
             with pytest.raises(MigrationLockTimeout):
                 await migration
@@ -94,11 +95,11 @@ async def test_a_table_in_use_keeps_a_migration_waiting_and_nobody_else(
         other.terminate()
 
 
-async def test_an_index_of_chunks_keeps_no_other_table_waiting(
+async def test_an_index_build_on_chunks_blocks_no_other_table(
     make_old: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While it waits for a transaction that has written a chunk, and so while it is built, jobs and
-    addresses can be changed and chunks read. What was migrated before it stays, and it goes on.
+    """While the index build waits for a transaction that wrote a chunk, jobs and addresses can be
+    changed and chunks read. Earlier migrations are kept, and the next run continues from there.
     """
     url = await make_old(BEFORE)
     monkeypatch.setattr(migrating, "MIGRATE_TIMEOUT_SECONDS", 2.0)

@@ -1,7 +1,7 @@
-"""Whatever the lists, jobs, chunk sizes and parallelism: Sluice does what the simple model does.
+"""Sluice agrees with the simple model for any lists, jobs, chunk sizes and parallelism.
 
-The chunks run in this process, on a real Postgres, several at once; `tests/acceptance` has the
-same with worker processes.
+Chunks run in this process, several at the same time, on a real Postgres. `tests/acceptance` makes
+the same comparison with worker processes.
 """
 
 from hypothesis import strategies as st
@@ -19,13 +19,14 @@ from tests.kit.model_comparison import (
 )
 from tests.kit.property_examples import check_property
 
-# Lists that drifted apart before they came here: the second address is opted out, the first not.
+# Statuses that had drifted apart before the import: the second address is opted out, the first is
+# not.
 DRIFTED = [("non_marketable", False), ("manual", False), *[("non_marketable", False)] * 5]
-BESIDE_ON_ANOTHER_CONTACT = [{1: ADDRESSES[0]}, {1: ADDRESSES[0], 2: ADDRESSES[1]}]
-BESIDE_IN_ANOTHER_FIELD = [{1: ADDRESSES[0], 3: ADDRESSES[1]}]
-BESIDE_A_ROLE = [{1: ADDRESSES[0], 2: ADDRESSES[1]}, {1: ADDRESSES[1]}, {1: ADDRESSES[1]}]
-# A contact that was no person of its own gets an address that nobody else has.
-A_REPEAT_GROWS = [
+SIBLING_ON_ANOTHER_CONTACT = [{1: ADDRESSES[0]}, {1: ADDRESSES[0], 2: ADDRESSES[1]}]
+SIBLING_IN_ANOTHER_FIELD = [{1: ADDRESSES[0], 3: ADDRESSES[1]}]
+SIBLING_IS_ROLE_ADDRESS = [{1: ADDRESSES[0], 2: ADDRESSES[1]}, {1: ADDRESSES[1]}, {1: ADDRESSES[1]}]
+# A contact that counted as a duplicate gets an address that no other contact holds.
+DUPLICATE_GAINS_ADDRESS = [
     (
         "import",
         [(name, {1: ADDRESSES[0], 2: ADDRESSES[2]}) for name in ("Bob", "Ann")],
@@ -38,16 +39,16 @@ OPT_IN_THE_FIRST = [("opt_in", [0], [1], None)]
 
 
 async def test_jobs_over_any_list_end_as_the_model_says(database_url: str, settings: Settings):
-    """Promises 1, 3 and 6, over lists that may have drifted apart: statuses, counts by reason
-    and ledgers equal the model's.
+    """Promises 1, 3 and 6: for lists that may have drifted apart, statuses, counts by reason and
+    ledgers equal the model's.
     """
     async with await open_pool(database_url, size=4) as pool:
 
-        async def check(contacts, present, todo, chunk_size, parallel) -> None:
+        async def check(contacts, statuses, steps, chunk_size, parallel) -> None:
             run = InProcessRunner(pool, settings, chunk_size=chunk_size, parallel=parallel)
             comparison = ModelComparison(pool, run)
-            await comparison.begin(contacts, present)
-            for step in todo:
+            await comparison.begin(contacts, statuses)
+            for step in steps:
                 await comparison.apply(*step)
 
         await check_property(
@@ -59,26 +60,24 @@ async def test_jobs_over_any_list_end_as_the_model_says(database_url: str, setti
             st.integers(1, 3),
             max_examples=120,
             explicit_examples=(
-                (BESIDE_ON_ANOTHER_CONTACT, DRIFTED, OPT_IN_THE_FIRST, 1, 1),
-                (BESIDE_IN_ANOTHER_FIELD, DRIFTED, OPT_IN_THE_FIRST, 1, 1),
-                (BESIDE_A_ROLE, DRIFTED, OPT_IN_THE_FIRST, 2, 1),
+                (SIBLING_ON_ANOTHER_CONTACT, DRIFTED, OPT_IN_THE_FIRST, 1, 1),
+                (SIBLING_IN_ANOTHER_FIELD, DRIFTED, OPT_IN_THE_FIRST, 1, 1),
+                (SIBLING_IS_ROLE_ADDRESS, DRIFTED, OPT_IN_THE_FIRST, 2, 1),
             ),
         )
 
 
-async def test_stories_that_begin_with_imports_end_as_the_model_says(
-    database_url: str, settings: Settings
-):
-    """Promises 1, 2, 3 and 6, for lists that arrived here: and at rest no address is marketable
-    while one that is opted out in its own right spreads to it.
+async def test_jobs_after_imports_end_as_the_model_says(database_url: str, settings: Settings):
+    """Promises 1, 2, 3 and 6 hold for lists that are imported. At rest, no address is marketable if
+    an opt-out in its own right propagates to it.
     """
     async with await open_pool(database_url, size=4) as pool:
 
-        async def check(todo, chunk_size, parallel) -> None:
+        async def check(steps, chunk_size, parallel) -> None:
             run = InProcessRunner(pool, settings, chunk_size=chunk_size, parallel=parallel)
             comparison = ModelComparison(pool, run)
             await comparison.begin()
-            for step in todo:
+            for step in steps:
                 await comparison.apply(*step)
                 assert not comparison.model.at_rest_violations()
 
@@ -87,17 +86,17 @@ async def test_stories_that_begin_with_imports_end_as_the_model_says(
         )
 
 
-async def test_imports_recognise_people_as_the_model_does(database_url: str, settings: Settings):
-    """Promise 2, for people who are imported again, with other names, or with further addresses:
-    one row after the other, each is recognized as the contact that the model says.
+async def test_imports_recognize_contacts_as_the_model_does(database_url: str, settings: Settings):
+    """Promise 2: contacts are imported again, with other names or more addresses. Each row, in
+    order, is recognized as the contact that the model names.
     """
     async with await open_pool(database_url, size=4) as pool:
 
-        async def check(todo, chunk_size) -> None:
+        async def check(steps, chunk_size) -> None:
             run = InProcessRunner(pool, settings, chunk_size=chunk_size, parallel=1)
             comparison = ModelComparison(pool, run, in_order=True)
             await comparison.begin()
-            for step in todo:
+            for step in steps:
                 await comparison.apply(*step)
                 assert not comparison.model.at_rest_violations()
 
@@ -106,5 +105,5 @@ async def test_imports_recognise_people_as_the_model_does(database_url: str, set
             job_sequences,
             st.integers(1, 6),
             max_examples=150,
-            explicit_examples=((A_REPEAT_GROWS, 1),),
+            explicit_examples=((DUPLICATE_GAINS_ADDRESS, 1),),
         )

@@ -1,4 +1,4 @@
-"""Links to unsubscribe: any POST does it, and nothing else does."""
+"""One-click links: any POST opts out, and no other request does."""
 
 import asyncio
 import itertools
@@ -36,7 +36,7 @@ BASE = "http://sluice.test/"
 
 @pytest.fixture
 async def accounts(pool):
-    """Create two accounts with the same couple."""
+    """Create two accounts with the same contacts."""
     return await make_couples(pool)
 
 
@@ -52,12 +52,12 @@ async def link_to(pool, settings, account_id, address=ANN):
 
 @pytest.fixture
 async def link(pool, settings, accounts):
-    """Return the link of an address of the default account."""
+    """Return the one-click link of an address of the default account."""
     return await link_to(pool, settings, accounts["default"])
 
 
-def boundary(fields: dict[str, str]) -> tuple[bytes, dict[str, str]]:
-    """The fields as multipart/form-data, as RFC 8058 would rather have them."""
+def encode_multipart(fields: dict[str, str]) -> tuple[bytes, dict[str, str]]:
+    """Return the fields as multipart/form-data, which RFC 8058 recommends."""
     parts = "".join(
         f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
         for name, value in fields.items()
@@ -66,7 +66,9 @@ def boundary(fields: dict[str, str]) -> tuple[bytes, dict[str, str]]:
 
 
 async def test_the_mail_clients_button_unsubscribes(http, pool, accounts, link):
-    """At once, with the person's other address, in that account alone, and without a redirect."""
+    """The answer is no redirect, and the opt-out is already applied. It is propagated to the
+    sibling, in that account only.
+    """
     answer = await http.post(link, data=BUTTON)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "You are unsubscribed" in answer.text
@@ -80,14 +82,14 @@ async def test_the_mail_clients_button_unsubscribes(http, pool, accounts, link):
 
 
 async def test_the_button_may_send_multipart(http, pool, accounts, link):
-    """Both ways in which mail clients send it are one."""
-    body, headers = boundary(BUTTON)
+    """A multipart body has the same effect as a URL-encoded one."""
+    body, headers = encode_multipart(BUTTON)
     assert (await http.post(link, content=body, headers=headers)).status_code == 200
     assert (await statuses_of(pool, accounts["default"]))[ANN] == ("list_unsubscribe", False)
 
 
-async def test_the_page_asks_and_its_button_unsubscribes(http, pool, accounts, link):
-    """The form on the page posts to the page's own URL what its hidden field says."""
+async def test_the_page_has_a_button_that_unsubscribes(http, pool, accounts, link):
+    """The form on the page posts its hidden field to the page's own URL."""
     page = (await http.get(link)).text
     assert re.search(r'<form method="post">', page)
     (field,) = re.findall(r'<input type="hidden" name="(\w+)" value="(\w+)">', page)
@@ -97,8 +99,8 @@ async def test_the_page_asks_and_its_button_unsubscribes(http, pool, accounts, l
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_to_look_at_a_link_changes_nothing(http, pool, accounts, link, method):
-    """As virus scanners do, and mail clients that show previews."""
+async def test_looking_at_a_link_changes_nothing(http, pool, accounts, link, method):
+    """A GET or HEAD by a virus scanner or a mail preview changes nothing."""
     before = await read_everything(pool)
     answer = await http.request(method, link)
     assert answer.status_code == 200
@@ -106,8 +108,8 @@ async def test_to_look_at_a_link_changes_nothing(http, pool, accounts, link, met
     assert await read_everything(pool) == before
 
 
-async def test_pages_load_nothing_and_tell_nobody(http, accounts, link):
-    """Their headers keep the link from caches, from referrers and from frames; no data is shown."""
+async def test_pages_load_nothing_and_leak_nothing(http, accounts, link):
+    """The headers keep the link out of caches, referrers and frames. The page shows no data."""
     for answer in (await http.get(link), await http.post(link, data=PAGE)):
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["referrer-policy"] == "no-referrer"
@@ -151,9 +153,9 @@ SENT_AS = (URLENCODED, "multipart/form-data; boundary=b", "application/json", "\
 
 
 async def test_any_post_opts_out(http, pool, settings, accounts):
-    """Whatever its body is, and is said to be: only whose act it was stands there."""
+    """Any body of any content type opts out; it decides only which kind of opt-out is recorded."""
     for number, ((body, kind), sent_as) in enumerate(itertools.product(BODIES, SENT_AS)):
-        link = await link_of_another(pool, settings, accounts, number)
+        link = await make_contact_link(pool, settings, accounts, number)
         headers = {"Content-Type": sent_as.encode("latin-1")} if sent_as else {}
         for _ in range(2):
             assert (await http.post(link, content=body, headers=headers)).status_code == 200
@@ -162,20 +164,22 @@ async def test_any_post_opts_out(http, pool, settings, accounts):
         assert await pool.fetchval("select count(*) from jobs") == number + 1
 
 
-async def link_of_another(pool, settings, accounts, number):
-    """The link of a contact of its own."""
+async def make_contact_link(pool, settings, accounts, number):
+    """Create a contact and return its one-click link."""
     address = f"{number}@y.example"
     await fill(pool, accounts["default"], {1000 + number: {1: address}}, {address: OPEN})
     return await link_to(pool, settings, accounts["default"], address)
 
 
 async def test_any_bytes_posted_to_any_form_of_the_link_opt_out(http, pool, settings, accounts):
-    """For any body, content type and query, and whatever no letter or digit follows the token."""
+    """Any body, content type and query is accepted, and any tail that begins with no word
+    character.
+    """
     numbers = itertools.count()
 
     async def opted_out(body, sent_as, tail, query):
         number = next(numbers)
-        link = await link_of_another(pool, settings, accounts, number)
+        link = await make_contact_link(pool, settings, accounts, number)
         answer = await http.post(
             f"{link}{quote(tail)}?{quote(query)}", content=body, headers={"Content-Type": sent_as}
         )
@@ -184,7 +188,7 @@ async def test_any_bytes_posted_to_any_form_of_the_link_opt_out(http, pool, sett
         assert status in {"list_unsubscribe", "manual"}
 
     plain = st.text(st.characters(codec="utf-8"), max_size=20)
-    # A client follows two full stops itself.
+    # The client itself resolves "..", so a tail must not contain it.
     tails = plain.filter(lambda tail: not re.match("[A-Za-z0-9]", tail) and ".." not in tail)
     await check_property(
         opted_out,
@@ -198,10 +202,12 @@ async def test_any_bytes_posted_to_any_form_of_the_link_opt_out(http, pool, sett
     )
 
 
-async def test_what_stands_behind_a_link_does_not_matter(http, pool, settings, accounts):
-    """A slash, a full stop, a bracket or the rest of a sentence: it works, without a redirect."""
+async def test_text_after_a_link_does_not_matter(http, pool, settings, accounts):
+    """A slash, a full stop, a bracket or the rest of a sentence after the link does no harm, and
+    causes no redirect.
+    """
     for number, tail in enumerate(TAILS):
-        link = await link_of_another(pool, settings, accounts, number)
+        link = await make_contact_link(pool, settings, accounts, number)
         before = await read_everything(pool)
         for method in ("GET", "HEAD"):
             assert (await http.request(method, f"{link}{tail}")).status_code == 200, tail
@@ -212,8 +218,8 @@ async def test_what_stands_behind_a_link_does_not_matter(http, pool, settings, a
         assert now[f"{number}@y.example"] == ("list_unsubscribe", False)
 
 
-async def test_what_stands_behind_a_link_makes_no_wrong_one_right(http, pool, accounts, link):
-    """A signature that does not hold is not there, whatever follows it."""
+async def test_text_after_an_invalid_link_does_not_make_it_valid(http, pool, accounts, link):
+    """An invalid signature is not found, whatever follows it."""
     before = await read_everything(pool)
     last = "A" if link[-1] != "A" else "B"
     for tail in TAILS:
@@ -223,8 +229,10 @@ async def test_what_stands_behind_a_link_makes_no_wrong_one_right(http, pool, ac
     assert await read_everything(pool) == before
 
 
-async def test_a_right_link_works_after_however_many_wrong_ones(app, http, pool, accounts, link):
-    """Of one peer: wrong ones are told to come later, and the recipient is unsubscribed."""
+async def test_a_valid_link_works_after_many_invalid_ones(app, http, pool, accounts, link):
+    """After many wrong links from one peer, further ones are answered 429. The right link still
+    opts out.
+    """
     app.state.sluice.failed_auth_limiter = FailedAuthLimiter(3, Clock())
     wrong = [(await http.post(f"{link}A", data=BUTTON)).status_code for _ in range(6)]
     assert wrong == [404] * 3 + [429] * 3
@@ -237,7 +245,9 @@ async def test_a_right_link_works_after_however_many_wrong_ones(app, http, pool,
 
 
 async def test_a_link_works_as_long_as_its_key_is_listed(app, http, settings, link):
-    """Whichever key signs now; when it was dropped the link is not there."""
+    """A link is valid while its key is listed, whichever key signs new links. Once the key is
+    removed, it is not found.
+    """
     old, new = settings.signing_keys.get_secret_value(), "the-next-key-of-this-test-and-no-other"
     for keys, status in ((f"{new} {old}", 200), (new, 404), (f"{old} {new}", 200)):
         app.state.sluice.settings = settings.model_copy(update={"signing_keys": SecretStr(keys)})
@@ -245,10 +255,10 @@ async def test_a_link_works_as_long_as_its_key_is_listed(app, http, settings, li
 
 
 @pytest.mark.parametrize("stops", ["broken off", "too slow"])
-async def test_a_body_that_does_not_come_loses_nothing(
-    app, pool, accounts, link, monkeypatch, stops
-):
-    """Its beginning tells whose act it was; the connection is not used again."""
+async def test_an_incomplete_body_still_opts_out(app, pool, accounts, link, monkeypatch, stops):
+    """The part of the body that arrived tells which kind of opt-out it is. The connection is then
+    closed.
+    """
     monkeypatch.setattr(unsubscribe, "_BODY_TIMEOUT_SECONDS", 0.1)
     parts = [{"type": "http.request", "body": b"confirm=yes", "more_body": True}]
     sent = []
@@ -271,8 +281,10 @@ async def test_a_body_that_does_not_come_loses_nothing(
     assert (await statuses_of(pool, accounts["default"]))[ANN] == ("manual", False)
 
 
-async def test_a_browser_is_shown_a_page_of_what_went_wrong(http, pool, accounts, link):
-    """With the same status as the problem that a program gets, and with nothing changed."""
+async def test_a_browser_gets_errors_as_a_page(http, pool, accounts, link):
+    """A browser gets an HTML page with the status that a program gets as a problem. Nothing
+    changes.
+    """
     before = await read_everything(pool)
     answer = await http.post(f"{link}x", data=PAGE, headers={"Accept": "text/html,*/*;q=0.8"})
     assert (answer.status_code, "This link does not work" in answer.text) == (404, True)
@@ -282,42 +294,46 @@ async def test_a_browser_is_shown_a_page_of_what_went_wrong(http, pool, accounts
     assert await read_everything(pool) == before
 
 
-async def test_a_browser_is_asked_to_come_again_where_postgres_is_away(http, app, link):
-    """A page, and not a problem in JSON, with the time to wait for programs that read it."""
+async def test_a_browser_gets_a_page_while_postgres_is_down(http, app, link):
+    """A browser gets an HTML page instead of a JSON problem, with a Retry-After header for
+    programs.
+    """
     app.state.sluice.pool.terminate()
     answer = await http.post(link, data=PAGE, headers={"Accept": "text/html"})
     assert (answer.status_code, "Please try again" in answer.text) == (503, True)
     assert int(answer.headers["retry-after"]) > 0
 
 
-async def test_a_link_may_have_parameters_that_others_added(http, pool, accounts, link):
-    """Whoever counts clicks adds some, and that keeps nobody from unsubscribing."""
-    counted = f"{link}?utm_source=mail&x"
-    assert (await http.get(counted)).status_code == 200
-    assert (await http.post(counted, data=BUTTON)).status_code == 200
+async def test_a_link_may_have_added_query_parameters(http, pool, accounts, link):
+    """Query parameters added for click tracking do not prevent the opt-out."""
+    tracked_link = f"{link}?utm_source=mail&x"
+    assert (await http.get(tracked_link)).status_code == 200
+    assert (await http.post(tracked_link, data=BUTTON)).status_code == 200
     assert (await statuses_of(pool, accounts["default"]))[ANN] == ("list_unsubscribe", False)
 
 
-async def test_no_more_of_a_body_is_kept_than_is_looked_at(app, pool, accounts, link):
-    """Nobody may fill the memory: of a body without end no more is taken than the limit."""
-    taken = 0
+async def test_an_endless_body_is_read_only_up_to_the_limit(app, pool, accounts, link):
+    """At most the limit is read of an endless body, so no request can fill the memory."""
+    bytes_read = 0
 
     class Endless(httpx.AsyncByteStream):
         async def __aiter__(self):
-            nonlocal taken
+            nonlocal bytes_read
             while True:
-                taken += 100_000
+                bytes_read += 100_000
                 yield b"x" * 100_000
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE) as http:
         answer = await http.post(link, content=Endless())
     assert (answer.status_code, answer.headers["connection"]) == (200, "close")
-    assert taken < 5_000_000
+    assert bytes_read < 5_000_000
     assert (await statuses_of(pool, accounts["default"]))[ANN] == ("list_unsubscribe", False)
 
 
-async def test_a_link_that_is_none_is_not_there(http, pool, settings, accounts, link):
-    """Changed, cut off, made up, of an address that is no more, or of another account's."""
+async def test_an_invalid_link_is_not_found(http, pool, settings, accounts, link):
+    """A link that was changed, cut off or invented is not found. Nor is a link to an address that
+    does not exist or is another account's.
+    """
     before = await read_everything(pool)
     head, _, mac = link.rpartition(".")
     path, _, address_id = head.rpartition(".")
@@ -331,8 +347,8 @@ async def test_a_link_that_is_none_is_not_there(http, pool, settings, accounts, 
     ]
     for url in wrong:
         problem_detail(await http.post(url, data=BUTTON), 404, "not-found")
-        shown = await http.get(url)
-        assert (shown.status_code, shown.headers["content-type"]) == (
+        page = await http.get(url)
+        assert (page.status_code, page.headers["content-type"]) == (
             404,
             "text/html; charset=utf-8",
         )
@@ -341,7 +357,9 @@ async def test_a_link_that_is_none_is_not_there(http, pool, settings, accounts, 
 
 
 async def test_clicking_again_the_same_day_is_one_job(http, pool, accounts, link):
-    """By the same way; by the other it is another act, which finds nothing to change."""
+    """The same kind of request on one day is one job. The other kind is a second job, which finds
+    nothing to change.
+    """
     for fields in (BUTTON, BUTTON, PAGE, PAGE):
         assert (await http.post(link, data=fields)).status_code == 200
     rows = await pool.fetch("select params, idempotency_key from jobs order by id")
@@ -349,21 +367,21 @@ async def test_clicking_again_the_same_day_is_one_job(http, pool, accounts, link
     assert all(re.fullmatch(r"one-click \d+ \w+ \d{4}-\d\d-\d\d", row[1]) for row in rows)
 
 
-async def test_neither_url_nor_lines_hold_the_address(http, accounts, link):
-    """The link names it by its id; lines name the route."""
+async def test_neither_link_nor_log_contains_the_address(http, accounts, link):
+    """The link names the address by its id, and log lines name the route."""
     assert "@" not in link
     assert "x.example" not in link
     with capture_logs() as logs:
         await http.post(link, data=BUTTON)
     token = link.rpartition("/")[2]
-    told = json.dumps(logs, default=str)
-    assert "/v1/unsubscribe/{token}" in told
-    assert token not in told
-    assert "x.example" not in told
+    logged = json.dumps(logs, default=str)
+    assert "/v1/unsubscribe/{token}" in logged
+    assert token not in logged
+    assert "x.example" not in logged
 
 
-def test_links_begin_with_where_others_reach_us(settings):
-    """With PUBLIC_URL where it is set, and otherwise as the caller has asked."""
+def test_links_begin_with_the_public_url(settings):
+    """They begin with PUBLIC_URL if it is set, and otherwise with the base URL of the request."""
     token = one_click_url(settings, BASE, 1, 2).removeprefix(f"{BASE}v1/unsubscribe/")
     public = settings.model_copy(update={"public_url": "https://mail.example/s"})
     assert one_click_url(public, BASE, 1, 2) == f"https://mail.example/s/v1/unsubscribe/{token}"

@@ -1,4 +1,4 @@
-"""What a plan says is what the job does, and no plan runs that says something else by then."""
+"""A job does what its plan forecast, and a plan that has drifted does not run."""
 
 from collections import Counter
 
@@ -38,17 +38,17 @@ TWICE_ON_ONE_CONTACT = (
     [("opt_in", [0], [1, 2], None), ("opt_out", [0], [2], "manual")],
     1,
 )
-TWICE_BESIDE_IT = (
+SIBLING_TWICE_ON_ONE_CONTACT = (
     [{1: ADDRESSES[0], 2: ADDRESSES[1], 3: ADDRESSES[1]}],
     NOT_MARKETABLE,
     [("opt_out", [0], [1], "manual")],
     1,
 )
-"""What examples seldom come to, made by hand."""
+"""Cases that generated examples rarely cover."""
 
 
-class Planned:
-    """Jobs that are planned first, and run when what they said has been confirmed."""
+class PlanDriver:
+    """A driver for jobs that are planned first, and run once their forecast has been confirmed."""
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings, chunk_size: int) -> None:
         self.pool = pool
@@ -70,7 +70,7 @@ class Planned:
         return (await submit(self.pool, self.settings, request)).job_id
 
     async def count(self, job_id: int) -> JobState | None:
-        """Plan the job and count what it would do."""
+        """Plan the job and count its forecast; return the state it is in then."""
         account_id = await account_of(self.pool, job_id)
         async with self.pool.acquire() as connection:
             await plan_job(
@@ -104,37 +104,35 @@ class Planned:
         )
 
 
-class AsForecast(Planned):
-    """The same for a comparison, where each job does what it said, address by address."""
+class ForecastRunner(PlanDriver):
+    """A runner for comparisons, which also asserts that each job does what its forecast said."""
 
     async def __call__(self, account, action, what, fields, params) -> int:
-        """Run the job as a plan, and assert that forecasting changes nothing and
-        forecasts exactly.
-        """
-        before = await everything(self.pool)
+        """Run the job as a plan. Assert that forecasting changes nothing and is exact."""
+        before = await read_protected_rows(self.pool)
         job_id = await self.submit(account, action, what, fields, params)
         assert await self.count(job_id) is JobState.PLANNED
-        assert await everything(self.pool) == before
-        said = (await self.job(job_id)).forecast
-        assert await self.apply(job_id, seen(said)) is JobState.PLANNING
+        assert await read_protected_rows(self.pool) == before
+        forecast = (await self.job(job_id)).forecast
+        assert await self.apply(job_id, confirmed_counts(forecast)) is JobState.PLANNING
         assert await self.count(job_id) is JobState.RUNNING
         job = await self.job(job_id)
         statuses = await statuses_of(self.pool, job.account_id)
         await self.work(job_id)
-        await self.compare(job, said, statuses)
+        await self.compare(job, forecast, statuses)
         return job_id
 
-    async def compare(self, job, said, before) -> None:
-        """Assert that the job did what its forecast said, in total and field by field."""
-        did = await read_counts(self.pool, job.id)
-        reasons = {f"{outcome}:{reason}": n for (outcome, reason), n in did.items() if reason}
-        assert said["reasons"] == reasons
+    async def compare(self, job, forecast, before) -> None:
+        """Assert that the job did what it forecast, in total and by field."""
+        actual = await read_counts(self.pool, job.id)
+        reasons = {f"{outcome}:{reason}": n for (outcome, reason), n in actual.items() if reason}
+        assert forecast["reasons"] == reasons
         by_outcome = Counter()
-        for (outcome, _), number in did.items():
+        for (outcome, _), number in actual.items():
             by_outcome[outcome] += number
         for outcome in ("applied", "unchanged", "rejected", "empty"):
-            assert said[outcome] == by_outcome[outcome], outcome
-        assert said["selected"] == by_outcome.total()
+            assert forecast[outcome] == by_outcome[outcome], outcome
+        assert forecast["selected"] == by_outcome.total()
         rows = await self.pool.fetch(
             "select field, outcome, count(*) as rows from results"
             " where job_id = $1 and cause = 'direct' group by 1, 2",
@@ -144,8 +142,10 @@ class AsForecast(Planned):
         for row in rows:
             by_field[FIELD_NAMES[row["field"]]][row["outcome"]] = row["rows"]
         for name, counted in by_field.items():
-            told = {k: said["fields"][name][k] for k in ("applied", "unchanged", "rejected")}
-            assert told == {k: counted[k] for k in told}, name
+            expected_counts = {
+                k: forecast["fields"][name][k] for k in ("applied", "unchanged", "rejected")
+            }
+            assert expected_counts == {k: counted[k] for k in expected_counts}, name
         after = await statuses_of(self.pool, job.account_id)
         direct = {
             row["match_key"]
@@ -156,37 +156,37 @@ class AsForecast(Planned):
             )
         }
         changed = {a for a, status in after.items() if before.get(a) != status}
-        assert said["propagated"] == len(changed - direct)
+        assert forecast["propagated"] == len(changed - direct)
 
 
-async def everything(pool: asyncpg.Pool) -> list[asyncpg.Record]:
-    """What a plan must not touch."""
+async def read_protected_rows(pool: asyncpg.Pool) -> list[asyncpg.Record]:
+    """Return everything that planning must not change."""
     return [
         await pool.fetch(f"select * from {table} as whole order by whole::text")
         for table in ("email_addresses", "contact_emails", "results")
     ]
 
 
-def seen(forecast) -> dict[str, int]:
-    """What a person who has read the forecast says yes to."""
+def confirmed_counts(forecast) -> dict[str, int]:
+    """Return the counts with which the forecast is confirmed."""
     return {name: forecast[name] for name in ("applied", "unchanged", "rejected", "propagated")}
 
 
-async def test_a_job_does_what_its_plan_said(
+async def test_a_job_does_what_its_plan_forecast(
     database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ):
-    """Over lists however they drifted apart, for opt-ins, opt-outs of every kind and lists of
-    addresses: counts by outcome, reason and field, and those propagated to, are those
-    that were forecast, and the forecast changes nothing.
+    """For opt-ins, opt-outs of every kind and lists of addresses, the counts by outcome, reason and
+    field equal the forecast. So does the number of propagated changes, and forecasting changes
+    nothing. This holds for lists that have drifted apart too.
     """
-    # Of a handful of contacts as many slices as of millions otherwise.
+    # Read a handful of contacts in several slices, as otherwise only millions are.
     monkeypatch.setattr("engine.forecaster.CONTACTS_PER_STATEMENT", 2)
     async with await open_pool(database_url, size=4) as pool:
 
-        async def check(contacts, present, todo, chunk_size) -> None:
-            comparison = ModelComparison(pool, AsForecast(pool, settings, chunk_size))
-            await comparison.begin(contacts, present)
-            for step in todo:
+        async def check(contacts, statuses, steps, chunk_size) -> None:
+            comparison = ModelComparison(pool, ForecastRunner(pool, settings, chunk_size))
+            await comparison.begin(contacts, statuses)
+            for step in steps:
                 await comparison.apply(*step)
 
         await check_property(
@@ -196,80 +196,86 @@ async def test_a_job_does_what_its_plan_said(
             selecting_jobs,
             st.integers(1, 4),
             max_examples=120,
-            explicit_examples=[TWICE_ON_ONE_CONTACT, TWICE_BESIDE_IT],
+            explicit_examples=[TWICE_ON_ONE_CONTACT, SIBLING_TWICE_ON_ONE_CONTACT],
         )
 
 
 async def test_a_plan_that_has_drifted_waits_again(
     pool: asyncpg.Pool, settings: Settings, shop: int
 ):
-    """What was confirmed does not hold any more: the job waits, with the present counts and by how
-    much they differ; nothing changed. Confirmed as it is now, or within the tolerance, it runs.
+    """If the counts no longer match the confirmed ones, nothing changes and the job waits again,
+    with the new counts and the drift. A confirmation of the new counts, or with enough tolerance,
+    runs it.
     """
-    here = Planned(pool, settings, 10)
-    job_id = await here.submit("shop", "opt_out", [1, 2, 3], [1], {})
-    assert await here.count(job_id) is JobState.PLANNED
-    said = (await here.job(job_id)).forecast
-    assert seen(said) == {"applied": 3, "unchanged": 0, "rejected": 0, "propagated": 1}
+    driver = PlanDriver(pool, settings, 10)
+    job_id = await driver.submit("shop", "opt_out", [1, 2, 3], [1], {})
+    assert await driver.count(job_id) is JobState.PLANNED
+    forecast = (await driver.job(job_id)).forecast
+    assert confirmed_counts(forecast) == {
+        "applied": 3,
+        "unchanged": 0,
+        "rejected": 0,
+        "propagated": 1,
+    }
     await pool.execute(
         "update email_addresses set status = 'manual', previous_status = 'non_marketable'"
         " where match_key = 'eve@example.com'"
     )
-    before = await everything(pool)
-    assert await here.apply(job_id, seen(said)) is JobState.PLANNING
-    assert await here.count(job_id) is JobState.PLANNED
-    assert await everything(pool) == before
-    job = await here.job(job_id)
+    before = await read_protected_rows(pool)
+    assert await driver.apply(job_id, confirmed_counts(forecast)) is JobState.PLANNING
+    assert await driver.count(job_id) is JobState.PLANNED
+    assert await read_protected_rows(pool) == before
+    job = await driver.job(job_id)
     assert job.confirmation["drift"] == {"applied": -1, "unchanged": 1}
     assert job.forecast["applied"] == 2
     assert job.confirmed_at is None
-    assert await here.apply(job_id, seen(said), tolerance=1) is JobState.PLANNING
-    assert await here.count(job_id) is JobState.RUNNING
-    job = await here.job(job_id)
+    assert await driver.apply(job_id, confirmed_counts(forecast), tolerance=1) is JobState.PLANNING
+    assert await driver.count(job_id) is JobState.RUNNING
+    job = await driver.job(job_id)
     assert job.confirmed_at is not None
     assert (job.confirmation["by"], job.confirmation["tolerance"]) == ("test", 1)
     assert "drift" not in job.confirmation
 
 
-async def test_saying_yes_is_checked(pool: asyncpg.Pool, settings: Settings, shop: int):
-    """Counts that are missing or unknown, another account's job, and a job that is not planned
-    are refused; the same yes a second time changes nothing.
+async def test_a_confirmation_is_checked(pool: asyncpg.Pool, settings: Settings, shop: int):
+    """Missing or unknown counts, another account's job and a job that is not planned raise an
+    error. The same confirmation sent twice changes nothing.
     """
-    here = Planned(pool, settings, 10)
-    job_id = await here.submit("shop", "opt_out", [1], [1], {})
-    yes = {"applied": 1, "unchanged": 0, "rejected": 0, "propagated": 1}
+    driver = PlanDriver(pool, settings, 10)
+    job_id = await driver.submit("shop", "opt_out", [1], [1], {})
+    expected = {"applied": 1, "unchanged": 0, "rejected": 0, "propagated": 1}
     with pytest.raises(StateConflict, match="planning"):
-        await here.apply(job_id, yes)
-    assert await here.count(job_id) is JobState.PLANNED
-    for counts, told in (
+        await driver.apply(job_id, expected)
+    assert await driver.count(job_id) is JobState.PLANNED
+    for counts, message in (
         ({}, "applied is missing"),
-        (yes | {"sorts": 1}, "sorts is unknown"),
-        (yes | {"applied": -1}, "must not be negative"),
+        (expected | {"sorts": 1}, "sorts is unknown"),
+        (expected | {"applied": -1}, "must not be negative"),
     ):
-        with pytest.raises(InvalidRequest, match=told):
-            await here.apply(job_id, counts)
+        with pytest.raises(InvalidRequest, match=message):
+            await driver.apply(job_id, counts)
     other = await make_account(pool, "other")
     with pytest.raises(NotFound):
         await apply_plan(
-            pool, settings, JobKey(other, job_id), expected=yes, tolerance=0, confirmed_by="x"
+            pool, settings, JobKey(other, job_id), expected=expected, tolerance=0, confirmed_by="x"
         )
-    assert await here.apply(job_id, yes) is JobState.PLANNING
-    assert await here.apply(job_id, yes) is JobState.PLANNING
-    assert await here.count(job_id) is JobState.RUNNING
-    assert await here.apply(job_id, yes) is JobState.RUNNING
+    assert await driver.apply(job_id, expected) is JobState.PLANNING
+    assert await driver.apply(job_id, expected) is JobState.PLANNING
+    assert await driver.count(job_id) is JobState.RUNNING
+    assert await driver.apply(job_id, expected) is JobState.RUNNING
     with pytest.raises(StateConflict, match="running"):
-        await here.apply(job_id, yes | {"propagated": 2})
+        await driver.apply(job_id, expected | {"propagated": 2})
 
 
-async def test_a_plan_paused_before_its_yes_does_not_run_on_resume(
+async def test_an_unconfirmed_plan_does_not_run_on_resume(
     pool: asyncpg.Pool, settings: Settings, shop: int
 ):
-    """Neither a pause and resume nor the database lets a planned job run that nobody confirmed."""
-    here = Planned(pool, settings, 10)
-    job_id = await here.submit("shop", "opt_out", [1], [1], {})
+    """Neither pausing and resuming nor an update in SQL runs a plan that nobody confirmed."""
+    driver = PlanDriver(pool, settings, 10)
+    job_id = await driver.submit("shop", "opt_out", [1], [1], {})
     await control.pause(pool, settings, shop, job_id)
     assert await control.resume(pool, settings, shop, job_id) is JobState.PLANNING
-    assert await here.count(job_id) is JobState.PLANNED
+    assert await driver.count(job_id) is JobState.PLANNED
     with pytest.raises(StateConflict):
         await control.pause(pool, settings, shop, job_id)
     with pytest.raises(StateConflict):
@@ -282,7 +288,7 @@ async def test_a_plan_paused_before_its_yes_does_not_run_on_resume(
 async def test_the_same_key_without_a_plan_is_another_request(
     pool: asyncpg.Pool, settings: Settings, shop: int
 ):
-    """A key that stands for a planned job does not stand for one that runs at once."""
+    """A key used for a planned job cannot be reused for the same job without a plan."""
     request = JobRequest(
         account="shop",
         action="opt_out",
@@ -297,11 +303,11 @@ async def test_the_same_key_without_a_plan_is_another_request(
         await submit(pool, settings, request.model_copy(update={"plan_first": False}))
 
 
-async def test_a_count_that_fails_leaves_no_connection_in_use(
+async def test_a_failed_forecast_leaves_no_connection_in_use(
     database_url: str, settings: Settings, shop: int, monkeypatch: pytest.MonkeyPatch
 ):
-    """Where one of two connections fails, the other has ended its part before both are given back,
-    and the job is counted by whoever comes next.
+    """If one of two connections fails, both are returned to the pool only after the other has
+    finished. The next call then counts the job.
     """
     monkeypatch.setattr("engine.forecaster.CONTACTS_PER_STATEMENT", 1)
     count_slice = forecasting.count_slice
@@ -314,22 +320,22 @@ async def test_a_count_that_fails_leaves_no_connection_in_use(
         return await count_slice(connection, job, first=first, last=last)
 
     async with await open_pool(database_url, size=3) as pool:
-        here = Planned(pool, settings, 1)
-        job_id = await here.submit("shop", "opt_out", [1, 2, 3], [1], {})
+        driver = PlanDriver(pool, settings, 1)
+        job_id = await driver.submit("shop", "opt_out", [1, 2, 3], [1], {})
         monkeypatch.setattr(forecasting, "count_slice", failing)
         with pytest.raises(ConnectionResetError):
-            await here.count(job_id)
+            await driver.count(job_id)
         monkeypatch.setattr(forecasting, "count_slice", count_slice)
-        assert await here.count(job_id) is JobState.PLANNED
+        assert await driver.count(job_id) is JobState.PLANNED
 
 
-async def test_a_count_needs_no_second_connection(
+async def test_a_forecast_needs_no_second_connection(
     database_url: str, settings: Settings, shop: int, monkeypatch: pytest.MonkeyPatch
 ):
-    """Where the pool has no other connection to give, the count goes on with the one it has."""
+    """If the pool has no second connection, the forecast uses the one it has."""
     monkeypatch.setattr("engine.forecaster.CONTACTS_PER_STATEMENT", 1)
-    async with await open_pool(database_url, size=1) as one:
-        here = Planned(one, settings, 1)
-        job_id = await here.submit("shop", "opt_out", [1, 2, 3], [1], {})
-        assert await here.count(job_id) is JobState.PLANNED
-        assert (await here.job(job_id)).forecast["applied"] == 3
+    async with await open_pool(database_url, size=1) as pool:
+        driver = PlanDriver(pool, settings, 1)
+        job_id = await driver.submit("shop", "opt_out", [1, 2, 3], [1], {})
+        assert await driver.count(job_id) is JobState.PLANNED
+        assert (await driver.job(job_id)).forecast["applied"] == 3

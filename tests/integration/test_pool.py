@@ -1,4 +1,4 @@
-"""Connections are handed out fairly."""
+"""The pool hands out connections fairly."""
 
 import asyncio
 
@@ -6,28 +6,28 @@ from db.pool import open_pool
 
 
 async def test_waiters_for_a_connection_are_served_in_order(database_url: str):
-    """Of many who come one after the other, at every moment there is, each has the only connection
-    before those who came later.
+    """Five hundred tasks want the only connection, one after the other. Each gets it before the
+    tasks that came later.
     """
-    came: list[int] = []
+    arrived: list[int] = []
     served: list[int] = []
     async with await open_pool(database_url, size=1) as pool:
 
-        async def want(number: int) -> None:
-            came.append(number)
+        async def use_connection(number: int) -> None:
+            arrived.append(number)
             async with pool.acquire() as connection:
                 served.append(number)
                 await connection.fetchval("select 1")
 
         async with asyncio.TaskGroup() as group:
             for number in range(500):
-                group.create_task(want(number))
+                group.create_task(use_connection(number))
                 await asyncio.sleep(0)
-    assert served == came == list(range(500))
+    assert served == arrived == list(range(500))
 
 
-async def test_a_connection_given_back_twice_is_one_turn(database_url: str):
-    """Whoever gives back what he has given back lets nobody in before his turn."""
+async def test_releasing_a_connection_twice_frees_one_turn(database_url: str):
+    """Releasing a connection twice does not let a second task in."""
     async with await open_pool(database_url, size=1) as pool:
         connection = await pool.acquire()
         await pool.release(connection)
@@ -35,8 +35,8 @@ async def test_a_connection_given_back_twice_is_one_turn(database_url: str):
         assert pool._turns._value == 1
 
 
-async def test_a_turn_is_given_back_whatever_happens(database_url: str):
-    """A connection that breaks, and a wait that is given up, cost no later caller its turn."""
+async def test_a_turn_is_freed_after_a_failure(database_url: str):
+    """A broken connection or a cancelled wait does not cost a later task its turn."""
     async with await open_pool(database_url, size=1) as pool:
         for _ in range(3):
             async with pool.acquire() as connection:

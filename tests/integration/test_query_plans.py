@@ -1,9 +1,10 @@
-"""No hot statement ever reads a whole large table, whichever plan Postgres takes for it.
+"""No hot statement reads the whole of a large table, whichever plan Postgres chooses.
 
-A hot statement is run by a chunk, a worker, the sweeper, a submitter or a reader. It finds its rows
-by an index whose condition names more than the account, and more than the job where a job may be
-large. A session may plan a prepared statement for the values at hand or once for all; both plans
-are looked at, for a whole chunk and for one contact, for the first page and for a later one.
+A hot statement is one run by a chunk, a worker, the sweeper, a submitter or a reader. It finds its
+rows by an index whose condition names more than the account. If a job may be large, the condition
+also names more than the job. A session may plan a prepared statement for its actual values, or once
+for all values. Both plans are checked: for a whole chunk and for one contact, for the first page
+and for a later one.
 """
 
 from collections.abc import AsyncIterator
@@ -36,10 +37,10 @@ from tests.kit.query_plans import Index, Plan
 
 @pytest.fixture(scope="module")
 async def connection(new_database: NewDatabase) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to a large database; what a test changes in it, it rolls back.
+    """Yield a connection to a large database; each test rolls back what it changes.
 
-    Reading here and there costs what the embedded servers take it for. At Postgres's own 4, which
-    is for disks that seek, tables of this size are worth reading whole.
+    Random reads are priced as on the embedded servers. With the default cost of 4, which is meant
+    for disks that seek, Postgres would read tables of this size whole.
     """
     async with (
         new_database() as url,
@@ -57,7 +58,7 @@ async def indexes(connection: asyncpg.Connection) -> dict[str, Index]:
     return await query_plans.indexes(connection)
 
 
-def hot() -> list[tuple[str, str]]:
+def hot_statements() -> list[tuple[str, str]]:
     """Return (subject, statement) of each statement that must never read a whole table."""
     return [(subject, name) for subject, names in HOT.items() for name in names.split()]
 
@@ -65,82 +66,87 @@ def hot() -> list[tuple[str, str]]:
 async def all_plans(
     connection: asyncpg.Connection, subject: str, name: str, *special: dict[str, Any]
 ) -> list[Plan]:
-    """The plan for whatever arguments, and those for a chunk and for one contact."""
+    """Return the generic plan, and the custom plans for a chunk and for one contact."""
     statement = query_plans.statement(subject, name)
-    ways = special or SPECIAL.get(name, ({},))
+    all_overrides = special or SPECIAL.get(name, ({},))
     return [
         await query_plans.generic_plan(connection, statement),
         *[
-            await query_plans.custom_plan(connection, statement, arguments(subject, size) | way)
-            for size, way in product((1, CHUNK), ways)
+            await query_plans.custom_plan(
+                connection, statement, arguments(subject, size) | overrides
+            )
+            for size, overrides in product((1, CHUNK), all_overrides)
         ],
     ]
 
 
 def test_each_statement_is_hot_or_exempt():
-    """A new statement has to be guarded here, or to have a reason why it need not be."""
+    """A new statement must be listed as hot, or as exempt with a reason."""
     folder = Path(queries.__file__).parent / "sql"
     subjects = {path.stem for path in folder.glob("*.sql")} - EXEMPT_FILES.keys()
     stated = {
         f"{subject}.{name}" for subject in subjects for name in query_plans.statement_names(subject)
     }
-    classified = [f"{subject}.{name}" for subject, name in hot()] + list(EXEMPT)
+    classified = [f"{subject}.{name}" for subject, name in hot_statements()] + list(EXEMPT)
     assert sorted(stated) == sorted(classified)
-    assert WHOLE_IMPORT.keys() | SPECIAL.keys() <= {name for _, name in hot()}
+    assert WHOLE_IMPORT.keys() | SPECIAL.keys() <= {name for _, name in hot_statements()}
 
 
-@pytest.mark.parametrize(("subject", "name"), hot())
+@pytest.mark.parametrize(("subject", "name"), hot_statements())
 async def test_a_hot_statement_reads_only_what_it_needs(connection, indexes, subject, name):
-    """No plan of it reads a whole table, account or large job, in CTEs and sub-queries neither."""
+    """None of its plans reads a whole table, account or large job, even in a CTE or a subquery."""
     for plan in await all_plans(connection, subject, name):
         assert not query_plans.find_excessive_reads(plan, indexes, whole_job=name in WHOLE_IMPORT)
 
 
 async def test_a_listed_selection_reads_only_the_list(connection, indexes):
-    """A job over listed contacts is planned without a look at the others of the account. Which
-    branch of the statement is taken is known where it is planned for values, as it is: for
-    whatever values it would seem as dear as a whole account.
+    """Planning a job over listed contacts reads no other contacts of the account. Only a custom
+    plan knows which branch of the statement applies; a generic plan would look as costly as a whole
+    account.
     """
     statement = query_plans.statement("planning", "freeze_selection")
-    for way in ({}, {"statuses": ["admin"]}):
-        plan = await query_plans.custom_plan(connection, statement, arguments("planning", 1) | way)
+    for overrides in ({}, {"statuses": ["admin"]}):
+        plan = await query_plans.custom_plan(
+            connection, statement, arguments("planning", 1) | overrides
+        )
         assert not query_plans.find_excessive_reads(plan, indexes, whole_job=False)
 
 
 @pytest.mark.parametrize("name", ORDER_OF_PAGE)
 @pytest.mark.parametrize("job_id", [OPT_OUT, NO_RESULTS_YET, IMPORT])
 async def test_a_page_is_read_in_its_order(connection, name, job_id):
-    """The first page and a later one are fed by an index that has the rows in the page's order, so
-    that a page of millions costs what it gives, whether or not the planner knows of the job.
+    """An index delivers the first page and later ones in the page's order, so a page of millions
+    costs only what it returns. This holds even if the planner has no statistics on the job.
     """
-    assert not await out_of_order(connection, name, job_id)
+    assert not await find_unordered_plans(connection, name, job_id)
 
 
 @pytest.mark.parametrize(
     ("name", "index"), [(name, index) for name, order in ORDER_OF_PAGE.items() for index in order]
 )
 async def test_a_page_out_of_order_is_found(connection, name, index):
-    """The check above can fail: without its index, a page is objected to."""
+    """The check above can fail: without its index, a page is reported."""
     async with rolled_back(connection):
-        await without_index(connection, index)
-        assert await out_of_order(connection, name, OPT_OUT)
+        await drop_index(connection, index)
+        assert await find_unordered_plans(connection, name, OPT_OUT)
 
 
-async def out_of_order(connection: asyncpg.Connection, name: str, job_id: int) -> list[Any]:
-    """Those plans of a page's beginning and of its middle that take other ways than its index."""
+async def find_unordered_plans(connection: asyncpg.Connection, name: str, job_id: int) -> list[Any]:
+    """Return the plans of a first and a later page that do not read the page's index."""
     statement, order = query_plans.statement("exports", name), ORDER_OF_PAGE[name]
-    made = [(await query_plans.generic_plan(connection, statement), list(order))]
+    plans = [(await query_plans.generic_plan(connection, statement), list(order))]
     for cursor, size, rejected in product((FIRST_PAGE, LATER_PAGE), (1, CHUNK), range(len(order))):
-        way = {**cursor, "job_id": job_id, "rejected": bool(rejected)}
+        overrides = {**cursor, "job_id": job_id, "rejected": bool(rejected)}
         plan = await query_plans.custom_plan(
-            connection, statement, arguments("exports", size) | way
+            connection, statement, arguments("exports", size) | overrides
         )
-        made.append((plan, [order[rejected]]))
+        plans.append((plan, [order[rejected]]))
     found = []
-    for plan, indexes in made:
+    for plan, indexes in plans:
         fed_by = query_plans.nodes_below_limit(plan)
         by = [node["Index Name"] for node in fed_by if "Index Name" in node]
-        # One that is incremental goes on as the index gives its rows; one of nothing takes nothing.
+        # An incremental sort keeps the order of the index, and a sort of an empty result costs
+        # nothing.
         sorts = [
             node
             for node in fed_by
@@ -154,7 +160,7 @@ async def out_of_order(connection: asyncpg.Connection, name: str, job_id: int) -
 
 @asynccontextmanager
 async def rolled_back(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """A transaction of which nothing stays."""
+    """Open a transaction that is rolled back at the end."""
     transaction = connection.transaction()
     await transaction.start()
     try:
@@ -163,8 +169,8 @@ async def rolled_back(connection: asyncpg.Connection) -> AsyncIterator[None]:
         await transaction.rollback()
 
 
-async def without_index(connection: asyncpg.Connection, index: str) -> None:
-    """Drop the index, with the constraint that it may belong to."""
+async def drop_index(connection: asyncpg.Connection, index: str) -> None:
+    """Drop the index, together with its constraint if it has one."""
     table = await connection.fetchval(
         "select conrelid::regclass::text from pg_constraint"
         " where conindid = $1::regclass and contype in ('p', 'u')",
@@ -175,9 +181,9 @@ async def without_index(connection: asyncpg.Connection, index: str) -> None:
     )
 
 
-async def test_a_history_looks_up_only_what_it_gives(connection):
-    """The results of one address, thousands of them for a role address, are found by its index and
-    put in order; jobs, sources and errors are looked up for those alone that are given.
+async def test_a_history_looks_up_only_what_it_returns(connection):
+    """The results of one address, thousands for a role address, are found by its index and sorted.
+    Only for the returned rows are jobs, sources and errors looked up.
     """
     for plan in await all_plans(connection, "address_history", "list_history"):
         tables = {
@@ -196,42 +202,45 @@ async def test_a_history_looks_up_only_what_it_gives(connection):
     ],
 )
 async def test_a_missing_index_is_found(connection, indexes, index, subject, name):
-    """The check of hot statements can fail: without its index, each plan is objected to."""
+    """The check of hot statements can fail: without its index, each plan is reported."""
     async with rolled_back(connection):
-        await without_index(connection, index)
+        await drop_index(connection, index)
         for plan in await all_plans(connection, subject, name):
             assert query_plans.find_excessive_reads(plan, indexes, whole_job=False)
 
 
 async def test_triggers_read_only_what_they_need(connection):
-    """What plans do not show: neither the triggers nor the foreign keys of what a chunk writes
-    read a whole table. Reading one would be noticed.
+    """Plans do not show triggers and foreign keys. Those that run when a chunk writes read no whole
+    table either. The last lines show that a whole read would be noticed.
     """
     async with rolled_back(connection):
-        before = await whole_reads(connection)
-        await write_as_chunks_do(connection)
-        assert await whole_reads(connection) == before
+        before = await count_whole_reads(connection)
+        await write_as_chunks(connection)
+        assert await count_whole_reads(connection) == before
         await connection.execute("select count(family_name) from contacts")
-        assert await whole_reads(connection) == before | {"contacts": before["contacts"] + 1}
+        assert await count_whole_reads(connection) == before | {"contacts": before["contacts"] + 1}
 
 
-async def write_as_chunks_do(connection: asyncpg.Connection) -> None:
-    """Let rows of an import arrive, and let an opt-out spread."""
-    of_import = arguments("import_chunks", CHUNK)
+async def write_as_chunks(connection: asyncpg.Connection) -> None:
+    """Create contacts as a chunk of an import does, and opt addresses out with propagation."""
+    import_arguments = arguments("import_chunks", CHUNK)
     known = await import_chunks.lock_known_addresses(
-        connection, JobKey(ACCOUNT, IMPORT), item_ids=of_import["item_ids"], shared_address_limit=10
-    )
-    made = await import_chunks.create_contacts(
         connection,
         JobKey(ACCOUNT, IMPORT),
-        item_ids=of_import["item_ids"],
+        item_ids=import_arguments["item_ids"],
+        shared_address_limit=10,
+    )
+    created = await import_chunks.create_contacts(
+        connection,
+        JobKey(ACCOUNT, IMPORT),
+        item_ids=import_arguments["item_ids"],
         known=known,
         recognized=RecognitionResult(),
         initial_status="non_marketable",
         initial_statuses_by_stated={},
         tag="tag7",
     )
-    assert len(made.links) == 2 * CHUNK
+    assert len(created.links) == 2 * CHUNK
     read = await chunk_addresses.read_addresses(connection, ACCOUNT, list(range(1, 1_001)))
     assert await chunk_addresses.update_addresses(
         connection,
@@ -245,8 +254,8 @@ async def write_as_chunks_do(connection: asyncpg.Connection) -> None:
     )
 
 
-async def whole_reads(connection: asyncpg.Connection) -> dict[str, int]:
-    """How often this transaction has read each table from end to end."""
+async def count_whole_reads(connection: asyncpg.Connection) -> dict[str, int]:
+    """Count the sequential scans of this transaction by table."""
     rows = await connection.fetch("select relname, seq_scan from pg_stat_xact_user_tables")
     return {
         row["relname"]: row["seq_scan"]

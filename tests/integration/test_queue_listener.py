@@ -25,8 +25,8 @@ from workers import queue_listener
 from workers.broker import WorkerBroker, make_client_broker
 from workers.queue_listener import QueueListener
 
-FOR_MINUTES = 600.0
-SOON = 60
+LONG_IDLE_SECONDS = 600.0
+TIMEOUT_SECONDS = 60
 
 QUEUES = ("starts", "bulk")
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("own_redis")
 
 
 class Fleet:
-    """One worker that keeps what it received, and a broker that enqueues messages for it."""
+    """A worker that records what it received, and a client broker that enqueues for it."""
 
     def __init__(self, settings: Settings) -> None:
         assert settings.redis_url is not None
@@ -57,9 +57,9 @@ class Fleet:
         self.worker = dramatiq.Worker(self.broker, worker_timeout=100, worker_threads=1)
         self.worker.queue_prefetch = 1
 
-    def _note(self, what: str) -> None:
-        self.received.put(what)
-        assert self.may_end.wait(SOON)
+    def _note(self, text: str) -> None:
+        self.received.put(text)
+        assert self.may_end.wait(TIMEOUT_SECONDS)
 
     def start(self) -> None:
         """Start the worker, and wait until it has subscribed."""
@@ -68,14 +68,16 @@ class Fleet:
 
     def stop(self) -> None:
         """Stop the worker and close its connections."""
-        self.worker.stop(timeout=SOON * 1000)
+        self.worker.stop(timeout=TIMEOUT_SECONDS * 1000)
         for broker in (self.broker, self.client_broker):
             broker.client.close()
 
     def wait_until_subscribed(self) -> None:
         """Wait until the queue listener has subscribed."""
         wait_until(
-            lambda: self.queue_listener.subscribed, deadline_seconds=SOON, what="it has subscribed"
+            lambda: self.queue_listener.subscribed,
+            deadline_seconds=TIMEOUT_SECONDS,
+            what="it has subscribed",
         )
 
     def wait_until_idle(self) -> None:
@@ -88,28 +90,28 @@ class Fleet:
                 fetches, since = now, time.monotonic()
             return time.monotonic() - since > 0.5
 
-        wait_until(rests, deadline_seconds=SOON, what="no consumer fetches")
+        wait_until(rests, deadline_seconds=TIMEOUT_SECONDS, what="no consumer fetches")
 
     def fetches(self) -> int:
-        """How many scripts Redis has run so far."""
+        """Count the scripts that Redis has run so far."""
         # The key is missing before the first call.
         calls = self.client_broker.client.info("commandstats").get("cmdstat_evalsha")
         return calls["calls"] if calls else 0
 
     def enqueue(
-        self, what: str, *, queue: str = "starts", broker: RedisBroker | None = None
+        self, text: str, *, queue: str = "starts", broker: RedisBroker | None = None
     ) -> None:
-        """Enqueue a message, by another broker than the worker's unless one is given."""
+        """Enqueue a message with the client broker, or with another one."""
         (broker or self.client_broker).enqueue(
             dramatiq.Message(
-                queue_name=queue, actor_name=queue, args=(what,), kwargs={}, options={}
+                queue_name=queue, actor_name=queue, args=(text,), kwargs={}, options={}
             )
         )
 
-    def assert_receives(self, what: str, *, queue: str = "starts") -> None:
+    def assert_receives(self, text: str, *, queue: str = "starts") -> None:
         """Enqueue a message, and wait until the worker has it."""
-        self.enqueue(what, queue=queue)
-        assert self.received.get(timeout=SOON) == what
+        self.enqueue(text, queue=queue)
+        assert self.received.get(timeout=TIMEOUT_SECONDS) == text
 
     def subscribers(self) -> set[str]:
         """Return the ids of the connections that are subscribed."""
@@ -119,7 +121,7 @@ class Fleet:
 
 
 @pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the delays that take seconds in production."""
     monkeypatch.setattr(queue_listener, "LISTEN_SECONDS", 0.1)
     monkeypatch.setattr(queue_listener, "RESUBSCRIBE_SECONDS", 0.2)
@@ -133,21 +135,21 @@ def fleet(settings: Settings) -> Iterator[Fleet]:
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Consumers that wait for minutes unless they are woken."""
-    monkeypatch.setattr(queue_listener, "MAX_IDLE_SECONDS", FOR_MINUTES)
+def long_idle_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make consumers wait for minutes unless they are woken."""
+    monkeypatch.setattr(queue_listener, "MAX_IDLE_SECONDS", LONG_IDLE_SECONDS)
 
 
 @pytest.fixture
 def through_proxy(own_redis: str, settings: Settings) -> Iterator[tuple[RedisProxy, Fleet]]:
-    """A fleet whose Redis can be made silent."""
+    """Run a worker behind a proxy that can stop Redis from answering."""
     with RedisProxy(Path(unquote(urlsplit(own_redis).path))) as proxy:
         for fleet in running(settings.model_copy(update={"redis_url": proxy.url})):
             yield proxy, fleet
 
 
 def running(settings: Settings) -> Iterator[Fleet]:
-    """Run one worker; release its messages and stop it at the end."""
+    """Run a worker; release its messages and stop it at the end."""
     fleet = Fleet(settings)
     fleet.start()
     yield fleet
@@ -155,8 +157,8 @@ def running(settings: Settings) -> Iterator[Fleet]:
     fleet.stop()
 
 
-@pytest.mark.usefixtures("patient")
-def test_an_idle_worker_asks_nothing_and_is_woken(fleet: Fleet):
+@pytest.mark.usefixtures("long_idle_time")
+def test_an_idle_worker_does_not_poll_and_is_woken(fleet: Fleet):
     """While there is nothing to do, no consumer fetches. A message wakes its queue's consumer."""
     fleet.wait_until_idle()
     for n, queue in enumerate([*QUEUES, *QUEUES]):
@@ -166,37 +168,37 @@ def test_an_idle_worker_asks_nothing_and_is_woken(fleet: Fleet):
 
 
 def test_a_message_wakes_the_consumers_of_its_queue_only(settings: Settings):
-    """So a message costs a fleet one fetch per process, not one per process and queue."""
+    """A message thus costs a fleet one fetch per process, not one per process and queue."""
     assert settings.redis_url is not None
     listener = QueueListener(redis_client(settings.redis_url), settings.queue_namespace)
     wake_events = {queue: listener.wake_event(queue) for queue in QUEUES}
     client = make_client_broker(settings.redis_url, settings.queue_namespace)
     listener.before_worker_boot(None, None)
     for wake_event in wake_events.values():
-        assert wake_event.wait(SOON), "a new subscription wakes every consumer once"
+        assert wake_event.wait(TIMEOUT_SECONDS), "a new subscription wakes every consumer once"
         wake_event.clear()
     message = dramatiq.Message(queue_name="bulk", actor_name="any", args=(), kwargs={}, options={})
     client.enqueue(message)
-    assert wake_events["bulk"].wait(SOON)
+    assert wake_events["bulk"].wait(TIMEOUT_SECONDS)
     assert not wake_events["starts"].is_set()
     listener.before_worker_shutdown(None, None)
     listener.after_worker_shutdown(None, None)
     client.client.close()
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("long_idle_time")
 def test_a_worker_that_was_full_fetches_when_it_has_room(fleet: Fleet):
-    """Messages that came while it had its maximum are fetched as soon as one is done."""
+    """Messages that arrive while the worker is full are fetched as soon as it has room."""
     fleet.may_end.clear()
     fleet.assert_receives("first")
     fleet.enqueue("second")
     fleet.enqueue("third")
     fleet.wait_until_idle()
     fleet.may_end.set()
-    assert [fleet.received.get(timeout=SOON) for _ in range(2)] == ["second", "third"]
+    assert [fleet.received.get(timeout=TIMEOUT_SECONDS) for _ in range(2)] == ["second", "third"]
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("long_idle_time")
 def test_a_returned_message_wakes_another_worker(fleet: Fleet, settings: Settings):
     """The messages that a stopping worker returns do not wait for the next poll."""
     fleet.wait_until_idle()
@@ -206,17 +208,17 @@ def test_a_returned_message_wakes_another_worker(fleet: Fleet, settings: Setting
     fleet.enqueue("returned", broker=plain)
     message = next(consumer)
     consumer.requeue([message])
-    assert fleet.received.get(timeout=SOON) == "returned"
+    assert fleet.received.get(timeout=TIMEOUT_SECONDS) == "returned"
     for client in (plain.client, stopping.broker.client, stopping.client_broker.client):
         client.close()
 
 
 def test_a_message_without_a_publication_is_found(fleet: Fleet, settings: Settings):
-    """A lost notification costs a second and not the message."""
+    """A lost notification delays the message by a second, and does not lose it."""
     plain = plain_broker(settings)
     fleet.wait_until_subscribed()
     fleet.enqueue("unpublished", broker=plain)
-    assert fleet.received.get(timeout=SOON) == "unpublished"
+    assert fleet.received.get(timeout=TIMEOUT_SECONDS) == "unpublished"
     plain.client.close()
 
 
@@ -229,17 +231,19 @@ def plain_broker(settings: Settings) -> RedisBroker:
     )
 
 
-@pytest.mark.usefixtures("patient")
-def test_a_killed_subscription_is_made_again(fleet: Fleet):
-    """Meanwhile consumers poll. It is no outage, and is not logged as one."""
+@pytest.mark.usefixtures("long_idle_time")
+def test_a_killed_subscription_is_restored(fleet: Fleet):
+    """Consumers poll until the listener has subscribed again. The log reports no outage."""
     fleet.wait_until_idle()
     before = fleet.subscribers()
     with capture_logs() as lines:
-        for one in before:
-            fleet.client_broker.client.client_kill_filter(_id=one)
+        for connection_id in before:
+            fleet.client_broker.client.client_kill_filter(_id=connection_id)
         fleet.assert_receives("meanwhile")
         wait_until(
-            lambda: fleet.subscribers() - before, deadline_seconds=SOON, what="it subscribes again"
+            lambda: fleet.subscribers() - before,
+            deadline_seconds=TIMEOUT_SECONDS,
+            what="it subscribes again",
         )
         fleet.wait_until_subscribed()
         fleet.wait_until_idle()
@@ -247,25 +251,27 @@ def test_a_killed_subscription_is_made_again(fleet: Fleet):
     assert lines == []
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("long_idle_time")
 def test_a_silent_subscription_is_closed(through_proxy: tuple[RedisProxy, Fleet]):
-    """A Redis that does not answer is noticed, and subscribed to again when it does."""
+    """The listener notices that Redis does not answer, and subscribes again once it does."""
     proxy, fleet = through_proxy
     fleet.wait_until_idle()
     proxy.stall()
     wait_until(
         lambda: not fleet.queue_listener.subscribed,
-        deadline_seconds=SOON,
-        what="the silent connection is given up",
+        deadline_seconds=TIMEOUT_SECONDS,
+        what="the silent connection is closed",
     )
     proxy.unstall()
     fleet.wait_until_subscribed()
     fleet.assert_receives("afterwards")
 
 
-@pytest.mark.usefixtures("patient")
-def test_idle_consumers_end_when_asked(settings: Settings):
-    """However long they would have waited; and the listener's thread ends too."""
+@pytest.mark.usefixtures("long_idle_time")
+def test_idle_consumers_end_on_shutdown(settings: Settings):
+    """Consumers end on shutdown, however long they would have waited. The listener's thread ends
+    too.
+    """
     fleet = Fleet(settings)
     fleet.start()
     fleet.wait_until_idle()
@@ -275,13 +281,13 @@ def test_idle_consumers_end_when_asked(settings: Settings):
 
 
 def test_delay_queues_have_no_consumers(fleet: Fleet):
-    """Sluice sends no delayed messages."""
+    """Sluice sends no delayed messages, so nothing consumes the delay queues."""
     assert set(fleet.worker.consumers) == set(QUEUES)
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_both_protocols_deliver_notifications(settings: Settings, protocol: int):
-    """Redis before 6 knows only the second; newer ones know both."""
+    """Redis before version 6 supports only protocol 2; newer versions support both."""
     url = f"{settings.redis_url}?protocol={protocol}"
     for fleet in running(settings.model_copy(update={"redis_url": url})):
         fleet.assert_receives("received")

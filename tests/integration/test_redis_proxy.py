@@ -14,7 +14,7 @@ from tests.kit.redis_proxy import RedisProxy
 
 @pytest.fixture
 def proxy(servers: ServerUrls) -> Iterator[RedisProxy]:
-    """Run the proxy before this test run's Redis; skip if that has no socket."""
+    """Run the proxy in front of the test run's Redis; skip if it has no socket."""
     url = urlsplit(servers.redis_url)
     if url.scheme != "unix":
         pytest.skip("REDIS_URL is set to a server without a socket in the file system")
@@ -28,7 +28,7 @@ def client_of(proxy: RedisProxy) -> redis.Redis:
 
 
 def test_requests_and_replies_pass(proxy: RedisProxy, settings: Settings):
-    """Without a fault the proxy cannot be told from the server, with large values either."""
+    """Without a fault the proxy behaves like the server, even for large values."""
     key, value = f"{settings.queue_namespace}:large", b"x" * 1_000_000
     with client_of(proxy) as client:
         client.set(key, value)
@@ -36,7 +36,9 @@ def test_requests_and_replies_pass(proxy: RedisProxy, settings: Settings):
 
 
 def test_a_stall_loses_the_replies_and_not_the_requests(proxy: RedisProxy, settings: Settings):
-    """What was asked during a stall has been done; who asked does not know, and is cut off."""
+    """Redis executes a request sent during a stall. Its client gets no reply, and its connection
+    ends.
+    """
     key = f"{settings.queue_namespace}:counter"
     with client_of(proxy) as client:
         client.incr(key)
@@ -48,7 +50,7 @@ def test_a_stall_loses_the_replies_and_not_the_requests(proxy: RedisProxy, setti
 
 
 def test_a_connection_that_was_stalled_is_cut(proxy: RedisProxy):
-    """A client that waits for a lost reply is told at the end of the stall."""
+    """A client that waits for a lost reply gets an error when the stall ends."""
     with redis.Redis.from_url(proxy.url, socket_timeout=30, retry=None) as client:
         connection = client.connection_pool.get_connection()
         proxy.stall()
@@ -59,7 +61,7 @@ def test_a_connection_that_was_stalled_is_cut(proxy: RedisProxy):
 
 
 def test_a_server_that_is_down_is_reported_immediately(tmp_path: Path):
-    """Where nobody listens behind it, the proxy closes the connection."""
+    """If no server listens behind it, the proxy closes the connection."""
     with (
         RedisProxy(tmp_path / "nobody.sock") as proxy,
         client_of(proxy) as client,

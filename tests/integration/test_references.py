@@ -1,4 +1,4 @@
-"""What refers to a contact or an address refers to one of the same account (decision 0015)."""
+"""A reference to a contact or an address stays within one account (decision 0015)."""
 
 import asyncpg
 import pytest
@@ -38,7 +38,7 @@ REFUSED = {
 
 @pytest.fixture
 async def two_accounts(pool: asyncpg.Pool) -> None:
-    """Create two accounts, so that each row has another account's row to refer to wrongly."""
+    """Create two accounts, so that each row has a row of another account to refer to wrongly."""
     mine = await make_account(pool, "mine")
     theirs = await make_account(pool, "theirs")
     await fill(
@@ -54,19 +54,17 @@ async def two_accounts(pool: asyncpg.Pool) -> None:
 
 @pytest.mark.usefixtures("two_accounts")
 @pytest.mark.parametrize("statement", REFUSED.values(), ids=REFUSED)
-async def test_the_database_refuses_what_foreign_keys_would(
+async def test_the_database_rejects_what_foreign_keys_would(
     pool: asyncpg.Pool, statement: str
 ) -> None:
-    """Whoever writes it, and by whatever statement: nothing of it is done, and the error is that
-    of a foreign key.
-    """
+    """Any statement that breaks a reference fails as a whole, with the error of a foreign key."""
     with pytest.raises(asyncpg.ForeignKeyViolationError):
         await pool.execute(statement)
 
 
 @pytest.mark.usefixtures("two_accounts")
-async def test_copied_links_are_refused_too(pool: asyncpg.Pool) -> None:
-    """A COPY of links of which one leads to another account is refused as a whole."""
+async def test_copied_links_are_checked_too(pool: asyncpg.Pool) -> None:
+    """A COPY fails as a whole if one of its links leads to another account."""
     mine = await pool.fetchval(MY_ACCOUNT)
     rows = [(mine, 1, 3, await pool.fetchval(MINE)), (mine, 1, 2, await pool.fetchval(THEIRS))]
     async with pool.acquire() as connection:
@@ -77,8 +75,10 @@ async def test_copied_links_are_refused_too(pool: asyncpg.Pool) -> None:
 
 
 @pytest.mark.usefixtures("two_accounts")
-async def test_what_nobody_refers_to_may_go(pool: asyncpg.Pool) -> None:
-    """Links, then what was linked, the reached before its source."""
+async def test_unreferenced_rows_can_be_deleted(pool: asyncpg.Pool) -> None:
+    """Links can be deleted first, then contacts and addresses; a propagated address before its
+    source.
+    """
     for statement in (
         "delete from contact_emails where contact_id = 1",
         "delete from contacts where id = 1",
@@ -96,15 +96,15 @@ FILL = (
 )
 
 
-async def test_links_are_looked_up_by_key_after_a_small_beginning(pool: asyncpg.Pool) -> None:
-    """A session that has checked a few links first, when the tables were nearly empty, looks up
-    each end of many later ones once, and does not compare all of them with all others.
+async def test_links_are_looked_up_by_key_after_the_tables_grow(pool: asyncpg.Pool) -> None:
+    """A session first checks a few links while the tables are almost empty. For many later links it
+    still looks up each end once by key, instead of comparing all with all.
     """
-    many = 3_000
+    count = 3_000
     account_id = await make_account(pool, "growing")
     await pool.execute("analyze contacts, email_addresses, contact_emails")
     async with pool.acquire() as connection:
-        for first, last in ((1, 7), (8, many)):
+        for first, last in ((1, 7), (8, count)):
             for statement in FILL:
                 await connection.execute(statement, account_id, first, last)
         await connection.execute("select pg_stat_force_next_flush()")
@@ -112,24 +112,24 @@ async def test_links_are_looked_up_by_key_after_a_small_beginning(pool: asyncpg.
             "select sum(idx_tup_read) from pg_stat_user_indexes"
             " where relname in ('contacts', 'email_addresses')"
         )
-    assert many < read < 4 * many
+    assert count < read < 4 * count
 
 
 async def test_links_of_a_new_account_are_looked_up_by_key(pool: asyncpg.Pool) -> None:
-    """Statistics that know only another account make the new one seem empty. Each end of its links
-    is still looked up by its key, and not compared with all of the account's contacts.
+    """If the statistics cover only another account, the new one seems empty. Each end of its links
+    is still looked up by key, and not compared with all contacts of the account.
     """
-    many = 3_000
+    count = 3_000
     known = await make_account(pool, "known")
     account_id = await make_account(pool, "new")
     async with pool.acquire() as connection:
         for statement in FILL:
-            await connection.execute(statement, known, 1, many)
+            await connection.execute(statement, known, 1, count)
         await connection.execute("analyze contacts, email_addresses, contact_emails")
         before = await _count_index_scans(connection)
         for statement in FILL:
-            await connection.execute(statement, account_id, many + 1, 2 * many)
-        assert await _count_index_scans(connection) - before >= 2 * many
+            await connection.execute(statement, account_id, count + 1, 2 * count)
+        assert await _count_index_scans(connection) - before >= 2 * count
 
 
 async def _count_index_scans(connection: asyncpg.Connection) -> int:

@@ -1,4 +1,4 @@
-"""Result rows packed for COPY arrive in Postgres as they were."""
+"""Result rows packed for COPY are stored unchanged."""
 
 from datetime import UTC, datetime
 
@@ -19,12 +19,12 @@ LARGE = 2**63 - 1
 async def test_packed_rows_read_back_as_they_were(
     pool: asyncpg.Pool, contacts: dict[int, int] | None
 ) -> None:
-    """Each column, each NULL and the largest numbers come back unchanged, microseconds too, and lie
-    in the order of item and field, whatever they ended with: with their items' own contacts, with
-    others, and with none.
+    """Every column, NULL, microsecond and largest number is read back unchanged. Rows are ordered
+    by item and field, whatever their outcome. This holds for contacts of their own, for other
+    contacts and for none.
     """
     decided_at = datetime(2024, 2, 29, 23, 59, 59, 123457, tzinfo=UTC)
-    direct, spread = Cause.DIRECT, Cause.PROPAGATED
+    direct, propagated = Cause.DIRECT, Cause.PROPAGATED
     changed = (Outcome.APPLIED, None, Status.NON_MARKETABLE, Status.ADMIN)
     kept = (Outcome.UNCHANGED, Reason.ALREADY_OPTED_OUT, Status.SPAM, None)
     missing = (Outcome.REJECTED, "a_word_of_its_own", None, None)
@@ -33,7 +33,7 @@ async def test_packed_rows_read_back_as_they_were(
             (-LARGE - 1, 1, 7, None),
             *((n, 1, n, None) for n in range(3, 25)),
         ],
-        ResultKind(*changed, spread): [(0, 2, LARGE, LARGE)],
+        ResultKind(*changed, propagated): [(0, 2, LARGE, LARGE)],
         ResultKind(*kept, direct): [(1, 3, 9, None)],
         ResultKind(*missing, direct): [(LARGE, 1, None, None)],
     }

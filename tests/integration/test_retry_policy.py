@@ -1,4 +1,4 @@
-"""What becomes of a chunk that failed."""
+"""What happens to a chunk that failed."""
 
 import asyncpg
 import pytest
@@ -14,25 +14,25 @@ from tests.kit.sample_account import REFUSED_BY_POSTGRES, AccountDriver
 
 
 @pytest.mark.parametrize("stop", [AccountDriver.pause, AccountDriver.cancel])
-async def test_nothing_is_refused_after_the_job_was_stopped(
+async def test_no_contact_is_rejected_after_the_job_was_stopped(
     pool: asyncpg.Pool, settings: Settings, stop
 ) -> None:
-    """Promise 5: a contact fails for the last time, the job is paused or cancelled before that is
-    dealt with, and then the contact is not refused any more.
+    """Promise 5: a contact fails for the last time, and the job is paused or cancelled before that
+    is handled. The contact is then not rejected.
     """
     await pool.execute(REFUSED_BY_POSTGRES)
     await make_account(pool, "stopped")
-    here = AccountDriver(pool, settings, "stopped")
-    arrived = await here.run("import", [["poison@example.com"]], permission=False)
-    job_id = await here.submit("opt_in", await here.contacts_of(arrived), [1])
-    await here.work(job_id, chunks=MAX_ATTEMPTS - 1)
+    driver = AccountDriver(pool, settings, "stopped")
+    import_id = await driver.run("import", [["poison@example.com"]], permission=False)
+    job_id = await driver.submit("opt_in", await driver.contacts_of(import_id), [1])
+    await driver.work(job_id, chunks=MAX_ATTEMPTS - 1)
     async with pool.acquire() as connection:
         job = await job_progress.get_job_to_work(connection, await key_of(pool, job_id))
         assert job is not None
         runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
         with pytest.raises(ChunkFailed) as failed:
             await runner.run_next(connection)
-        await stop(here, job_id)
+        await stop(driver, job_id)
         refused = await FailureHandler(job, "test", 0.0).handle(
             connection, failed.value.chunk, failed.value, is_counted=False
         )
@@ -45,16 +45,17 @@ async def test_nothing_is_refused_after_the_job_was_stopped(
 async def test_a_held_lock_does_not_count_as_an_attempt(
     pool: asyncpg.Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An opt-out waits for an address that an open console has locked, and is done afterwards: the
-    wait ends before the statement's own limit does, which would count as an attempt.
+    """An opt-out waits for an address that a console session has locked. The lock timeout ends the
+    wait before the statement timeout, which would count as an attempt. Afterwards the opt-out is
+    applied.
     """
     assert LOCK_MS < STATEMENT_MS
     monkeypatch.setattr(chunks, "LOCK_MS", 200)
     await make_account(pool, "locked")
-    here = AccountDriver(pool, settings, "locked")
-    arrived = await here.run("import", [["held@example.com"]], permission=False)
-    job_id = await here.submit("opt_out", await here.contacts_of(arrived), [1])
-    await here.work(job_id, chunks=0)
+    driver = AccountDriver(pool, settings, "locked")
+    import_id = await driver.run("import", [["held@example.com"]], permission=False)
+    job_id = await driver.submit("opt_out", await driver.contacts_of(import_id), [1])
+    await driver.work(job_id, chunks=0)
     async with pool.acquire() as console, pool.acquire() as connection:
         job = await job_progress.get_job_to_work(connection, await key_of(pool, job_id))
         assert job is not None

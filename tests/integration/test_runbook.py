@@ -1,4 +1,4 @@
-"""The statements that the runbook hands to operators do what it says of them."""
+"""The SQL statements in the runbook do what the runbook says."""
 
 import re
 from pathlib import Path
@@ -24,15 +24,16 @@ LIMIT_RAISED = next(
 
 @pytest.mark.parametrize("statement", STATEMENTS)
 async def test_every_statement_runs(pool: asyncpg.Pool, statement: str) -> None:
-    """Each statement suits the database as it is now."""
+    """Each statement runs on the current schema."""
     await pool.fetch(statement)
 
 
-async def test_opting_out_again_spreads_after_the_limit_was_raised(
+async def test_opting_out_again_propagates_after_the_limit_was_raised(
     pool: asyncpg.Pool, settings: Settings
 ) -> None:
-    """An address that was a role address until then reaches the others of its contacts, no opt-out
-    that had only spread becomes one of its own, and what nobody opted out stays.
+    """An address that was a role address is opted out again, and the opt-out is propagated to its
+    siblings. A propagated opt-out does not become one in its own right, and all other addresses
+    keep their status.
     """
     account_id = await pool.fetchval("select id from accounts where name = 'default'")
     assert account_id == 1
@@ -47,15 +48,15 @@ async def test_opting_out_again_spreads_after_the_limit_was_raised(
 
     found = [row["contact_id"] for row in await pool.fetch(LIMIT_RAISED)]
     job_id = await submit_job(pool, settings, "default", "opt_out", found, [1], {"note": "raised"})
-    await work(pool, job_id, shared_address_limit=20)
+    await run_job(pool, job_id, shared_address_limit=20)
 
     expected = dict(statuses)
     expected |= {f"own{n}@example.com": ("admin", True) for n in range(1, 13)}
     assert await statuses_of(pool, account_id) == expected
 
 
-async def work(pool: asyncpg.Pool, job_id: int, *, shared_address_limit: int) -> None:
-    """Work the job here, as a worker with this limit would."""
+async def run_job(pool: asyncpg.Pool, job_id: int, *, shared_address_limit: int) -> None:
+    """Do the job in this process with this limit."""
     async with pool.acquire() as connection:
         await plan_job(connection, await key_of(pool, job_id), chunk_size=5, max_lanes=1)
         job = await job_progress.get_job_to_work(connection, await key_of(pool, job_id))

@@ -1,4 +1,4 @@
-"""A migrated database has what `0001_initial.sql` reads as, and what later migrations add to it."""
+"""A migrated database has the schema in `0001_initial.sql`, plus what later migrations add."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ SCHEMA = Path(migrate.__file__).parent / "migrations" / "versions" / "0001_initi
 
 
 async def dump(url: str) -> str:
-    """The schema as `pg_dump` writes it, without alembic's own table and what differs each time."""
+    """Return the schema from `pg_dump`, without alembic's table and lines that vary by run."""
     text = await asyncio.to_thread(
         subprocess.check_output,
         [
@@ -37,11 +37,11 @@ async def dump(url: str) -> str:
     )
 
 
-async def test_the_migrations_make_the_schema_that_is_written_down(
+async def test_the_migrations_produce_the_schema_file(
     database_url: str, empty_database_url: str
 ) -> None:
-    """The file of the schema, loaded by itself into an empty database, and the migrations give the
-    same tables, constraints, indexes, functions, triggers and views.
+    """Loading the schema file into an empty database gives the same objects as running the
+    migrations: tables, constraints, indexes, functions, triggers and views.
     """
     connection = await asyncpg.connect(**connect_options(empty_database_url, pgbouncer=False))
     try:

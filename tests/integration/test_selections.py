@@ -1,4 +1,6 @@
-"""Whom conditions select: a search and a job the same people, and an empty condition nobody."""
+"""A search and a job with the same conditions select the same contacts. An empty condition is an
+error.
+"""
 
 import io
 
@@ -29,23 +31,23 @@ OPT_OUT = {"action": "opt_out", "selection": {"all": True}}
 
 @pytest.fixture
 async def key(key_of):
-    """Make a key of the default account with all scopes, as headers."""
+    """Make an API key of the default account with all scopes, as headers."""
     return await key_of()
 
 
-async def detected_by(http, key, asked):
-    """The ids of all whom the search finds, page by page, and its first page."""
-    first = page = (await http.get("/v1/contacts", headers=key, params=asked)).json()
+async def find_contacts(http, key, params):
+    """Return the ids that the search finds over all pages, and its first page."""
+    first = page = (await http.get("/v1/contacts", headers=key, params=params)).json()
     ids = [contact["id"] for contact in page["contacts"]]
     while page["next"]:
-        later = {**asked, "cursor": page["next"]}
+        later = {**params, "cursor": page["next"]}
         page = (await http.get("/v1/contacts", headers=key, params=later)).json()
         ids += [contact["id"] for contact in page["contacts"]]
     return ids, first
 
 
-async def selected_by(http, key, pool, body):
-    """The ids of all whom the job selects once it is planned, and the job."""
+async def select_contacts(http, key, pool, body):
+    """Submit and plan the job; return the ids that it selects, and the job."""
     answer = await http.post("/v1/jobs", headers=key, json=body)
     assert answer.status_code == 202, answer.text
     job = answer.json()["id"]
@@ -57,12 +59,12 @@ async def selected_by(http, key, pool, body):
 
 
 async def fill_account(pool, number, contacts, present, tagged, imported):
-    """An account of these contacts, some with the tag and some of an import; gives the import."""
+    """Create an account of these contacts, some tagged and some imported; return the import."""
     account_id = await make_account(pool, f"account-{number}")
     ids = [1_000 * number + n for n in range(len(contacts))]
-    held = {address for links in contacts for address in links.values()}
-    statuses = {a: s for a, s in zip(ADDRESSES, present, strict=True) if a in held}
-    # What came by spreading needs another address to have come from.
+    addresses_held = {address for links in contacts for address in links.values()}
+    statuses = {a: s for a, s in zip(ADDRESSES, present, strict=True) if a in addresses_held}
+    # A propagated status needs another address as its source.
     if len(statuses) == 1:
         statuses = {address: (status, False) for address, (status, _) in statuses.items()}
     await fill(pool, account_id, dict(zip(ids, contacts, strict=True)), statuses)
@@ -90,7 +92,7 @@ async def fill_account(pool, number, contacts, present, tagged, imported):
     return import_job
 
 
-places = st.sets(st.integers(0, 6))
+positions = st.sets(st.integers(0, 6))
 statuses_of_conditions = st.sets(
     st.sampled_from(["non_marketable", "single_opt_in", "manual", "admin", "bounce"]), min_size=1
 )
@@ -103,33 +105,33 @@ conditions = st.fixed_dictionaries(
     },
 )
 fields_named = st.none() | st.permutations(FIELDS).flatmap(
-    lambda names: st.integers(1, 3).map(lambda most: list(names)[:most])
+    lambda names: st.integers(1, 3).map(lambda limit: list(names)[:limit])
 )
 
 
-async def test_a_search_finds_whom_the_job_selects(http, key_of, pool):
-    """Whatever the account, the conditions and the fields: the same people, in fields that both
-    name, and addresses of these fields are what is counted.
+async def test_a_search_finds_the_contacts_that_a_job_selects(http, key_of, pool):
+    """Both select the same contacts for any account, conditions and fields, and report the same
+    fields. The counts cover the addresses in these fields only.
     """
     numbers = iter(range(1, 10_000))
 
-    async def check(contacts, present, tagged, imported, asked, fields):
+    async def check(contacts, present, tagged, imported, filters, fields):
         number = next(numbers)
         import_job = await fill_account(pool, number, contacts, present, tagged, imported)
         key = await key_of(f"account-{number}")
         search = {"limit": 2, "counts": True}
         selection = {}
-        if "tag" in asked:
-            search["tag"] = selection["tag"] = asked["tag"]
-        if "import" in asked:
+        if "tag" in filters:
+            search["tag"] = selection["tag"] = filters["tag"]
+        if "import" in filters:
             search["import"] = selection["import_job"] = import_job
-        if "statuses" in asked:
-            search["status"] = selection["statuses"] = asked["statuses"]
+        if "statuses" in filters:
+            search["status"] = selection["statuses"] = filters["statuses"]
         body = {"action": "opt_in", "evidence": EVIDENCE, "selection": selection or {"all": True}}
         if fields:
             search["field"] = body["fields"] = fields
-        found, page = await detected_by(http, key, search)
-        selected, job = await selected_by(http, key, pool, body)
+        found, page = await find_contacts(http, key, search)
+        selected, job = await select_contacts(http, key, pool, body)
         assert found == selected
         assert page["fields"] == job["fields"] == sorted(fields or ["email1"])
         assert job["selected"] == len(selected) * len(job["fields"])
@@ -144,23 +146,26 @@ async def test_a_search_finds_whom_the_job_selects(http, key_of, pool):
             "   where t.account_id = c.account_id and t.contact_id = c.id)) group by 1",
             f"account-{number}",
             page["fields"],
-            "import" in asked,
+            "import" in filters,
             import_job,
-            "tag" in asked,
+            "tag" in filters,
         )
         assert page["counts"] == dict(map(tuple, counted))
 
     await check_property(
-        check, link_lists, start_statuses, places, places, conditions, fields_named, max_examples=40
+        check,
+        link_lists,
+        start_statuses,
+        positions,
+        positions,
+        conditions,
+        fields_named,
+        max_examples=40,
     )
 
 
-async def test_an_address_in_another_field_is_found_where_the_job_works_it(
-    http, key, pool, settings
-):
-    """A second address without permission is found, and opted in, by those who name its field, and
-    by nobody else.
-    """
+async def test_an_address_in_another_field_needs_that_field_named(http, key, pool, settings):
+    """A second address without permission is found, and opted in, only if its field is named."""
     work = InProcessRunner(pool, settings, chunk_size=2, parallel=1)
     for text, claimed in (
         ("First Name,Email,Email Address 2\nAnn,ann@example.com,\n", {"permission": True}),
@@ -179,8 +184,8 @@ async def test_an_address_in_another_field_is_found_where_the_job_works_it(
     for fields, number in (([], 0), (["email1"], 0), (["email2"], 1), (["email1", "email2"], 1)):
         named = {"fields": fields} if fields else {}
         search = {"tag": "t", "status": "non_marketable", "field": fields}
-        found, _ = await detected_by(http, key, search)
-        selected, job = await selected_by(http, key, pool, body | named)
+        found, _ = await find_contacts(http, key, search)
+        selected, job = await select_contacts(http, key, pool, body | named)
         assert len(found) == len(selected) == number
         if not selected:
             assert "selects no contact" in job["warning"]
@@ -190,8 +195,8 @@ async def test_an_address_in_another_field_is_found_where_the_job_works_it(
     assert history["status"] == "single_opt_in"
 
 
-async def test_engagement_is_looked_for_in_the_fields_as_well(http, key, pool):
-    """By one and the same address of one of the fields."""
+async def test_engagement_is_searched_in_the_named_fields(http, key, pool):
+    """All conditions must hold for one and the same address in one of the fields."""
     account_id = await pool.fetchval("select id from accounts")
     await fill(
         pool,
@@ -200,8 +205,8 @@ async def test_engagement_is_looked_for_in_the_fields_as_well(http, key, pool):
         {"a@x.example": ("confirmed", False), "b@x.example": ("unengaged_marketable", False)},
     )
     for field, number in (("email1", 0), ("email2", 1), ("email3", 0)):
-        asked = {"engaged_before": "2100-01-01", "field": field}
-        found, page = await detected_by(http, key, asked)
+        params = {"engaged_before": "2100-01-01", "field": field}
+        found, page = await find_contacts(http, key, params)
         assert (len(found), page["fields"]) == (number, [field])
 
 
@@ -220,7 +225,7 @@ EMPTY = {
     "contacts": [[], None, "", [""], {}],
     "addresses": [[], None, "", [""], {}],
 }
-with_an_empty_one = st.sampled_from(sorted(EMPTY)).flatmap(
+selections_with_an_empty_member = st.sampled_from(sorted(EMPTY)).flatmap(
     lambda name: st.tuples(
         st.fixed_dictionaries(
             {name: st.sampled_from(EMPTY[name])},
@@ -237,8 +242,8 @@ with_an_empty_one = st.sampled_from(sorted(EMPTY)).flatmap(
 
 
 async def test_an_empty_condition_selects_nothing(http, key, pool, settings):
-    """Of any member, beside whatever others, in a body, in a form or from Python: it is refused by
-    name, and nothing is stored.
+    """An empty member of the selection is an error that names it, whatever else is selected. This
+    holds for bodies, forms and Python, and nothing is stored.
     """
     await two_people(pool)
     headers = key | {"Prefer": "wait=0"}
@@ -252,16 +257,16 @@ async def test_an_empty_condition_selects_nothing(http, key, pool, settings):
         for name, content in (("contacts", "1"), ("addresses", "ann@x.example")):
             answer = await http.post("/v1/jobs", headers=headers, **form(body, **{name: content}))
             problem_detail(answer, 422, "invalid")
-        asked = {"action": "opt_out", "selection": selection, "requested_by": "test"}
+        request = {"action": "opt_out", "selection": selection, "requested_by": "test"}
         with pytest.raises(InvalidRequest):
-            parse_request(asked)
+            parse_request(request)
         with pytest.raises(ValueError, match=r"selection\.|Selection"):
-            JobRequest.model_validate(asked)
+            JobRequest.model_validate(request)
         assert await pool.fetchval("select count(*) from jobs") == 0
 
     await check_property(
-        lambda given: check(*given),
-        with_an_empty_one,
+        lambda case: check(*case),
+        selections_with_an_empty_member,
         max_examples=50,
         explicit_examples=[
             (({"all": True, name: empty[0]}, None, "run"),) for name, empty in EMPTY.items()
@@ -270,8 +275,8 @@ async def test_an_empty_condition_selects_nothing(http, key, pool, settings):
 
 
 @pytest.mark.parametrize("fields", [[], None, "", [""]])
-async def test_a_job_of_no_fields_is_refused(http, key, pool, fields):
-    """Fields that are named and empty are not the ones that are taken where none are named."""
+async def test_a_job_without_fields_is_invalid(http, key, pool, fields):
+    """An empty list of fields is an error; it does not stand for the default fields."""
     answer = await http.post("/v1/jobs", headers=key, json={**OPT_OUT, "fields": fields})
     assert "fields" in problem_detail(answer, 422, "invalid")
     assert await pool.fetchval("select count(*) from jobs") == 0
@@ -279,37 +284,39 @@ async def test_a_job_of_no_fields_is_refused(http, key, pool, fields):
 
 @pytest.mark.parametrize("content", ["", "\n", ",,\n \n", "contact_id\n", "\ufeff"])
 @pytest.mark.parametrize("name", ["contacts", "addresses"])
-async def test_a_file_that_lists_nobody_is_refused(http, key, pool, content, name):
-    """Of ids as of addresses, whatever else the selection says."""
+async def test_an_empty_file_is_invalid(http, key, pool, content, name):
+    """An empty file of ids or addresses is an error, whatever else the selection contains."""
     await two_people(pool)
-    beside = [{"statuses": ["non_marketable"]}, {"all": True}] if name == "contacts" else []
-    for selection in ({}, *beside):
+    other_selections = (
+        [{"statuses": ["non_marketable"]}, {"all": True}] if name == "contacts" else []
+    )
+    for selection in ({}, *other_selections):
         body = {"action": "opt_out", "selection": selection}
         answer = await http.post("/v1/jobs", headers=key, **form(body, **{name: content}))
-        told = problem_detail(answer, 422, "invalid")
-        assert name == "addresses" or "lists no contact id" in told
+        detail = problem_detail(answer, 422, "invalid")
+        assert name == "addresses" or "lists no contact id" in detail
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
 async def test_an_empty_list_in_place_of_a_file_needs_the_file(pool, settings):
-    """From Python a request that was made for a file is refused without it, and its file when it is
-    empty; nothing is stored.
+    """From Python, a request made for a file is an error without the file, or with an empty one.
+    Nothing is stored.
     """
     for name, upload in (("contacts", ContactUpload), ("addresses", AddressUpload)):
-        given = {"action": "opt_out", "selection": {name: ()}, "requested_by": "test"}
-        request = parse_request(given, uploaded=name)
+        arguments = {"action": "opt_out", "selection": {name: ()}, "requested_by": "test"}
+        request = parse_request(arguments, uploaded=name)
         with pytest.raises(InvalidRequest, match="lists nothing"):
             await submit(pool, settings, request)
         with pytest.raises(InvalidRequest, match="lists no"):
             await submit(pool, settings, request, upload=upload(io.BytesIO()))
         others = {"contacts": "addresses", "addresses": "contacts"}
         with pytest.raises(InvalidRequest, match="The list is empty"):
-            parse_request(given, uploaded=others[name])
+            parse_request(arguments, uploaded=others[name])
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
-async def test_no_status_at_all_is_met_by_nobody(pool):
-    """The database refuses it too: where an empty list of statuses is stored, or looked for."""
+async def test_an_empty_list_of_statuses_selects_no_contact(pool):
+    """In the database too, an empty list of statuses selects no contact, in jobs and searches."""
     await two_people(pool)
     account_id = await pool.fetchval("select id from accounts")
     async with pool.acquire() as connection:
@@ -329,18 +336,20 @@ async def test_no_status_at_all_is_met_by_nobody(pool):
         planned = await plan_job(connection, job.key, chunk_size=2, max_lanes=1)
         assert planned.selected == 0
         for statuses, number in (([], 0), (None, 2)):
-            sought = ContactFilter(account_id, [1, 2, 3], statuses=statuses)
-            found, _ = await contacts.find_contacts(connection, sought, after=-MAX_ID - 1, limit=9)
+            contact_filter = ContactFilter(account_id, [1, 2, 3], statuses=statuses)
+            found, _ = await contacts.find_contacts(
+                connection, contact_filter, after=-MAX_ID - 1, limit=9
+            )
             assert len(found) == number
 
 
 async def test_no_query_parameter_may_be_empty(http, key, app, pool, settings):
-    """Of any route that reads: `status=` is no way to say any status, nor is `tag=` one to say any
-    contact.
+    """On every route that reads, an empty parameter is an error: `status=` does not stand for any
+    status, nor `tag=` for any contact.
     """
     await two_people(pool)
     job = (await http.post("/v1/jobs", headers=key, json=OPT_OUT)).json()["id"]
-    asked = 0
+    parameter_count = 0
     for path, operations in app.openapi()["paths"].items():
         route = path.format(job_id=job, address="ann@x.example", hook_id=1, token="x")
         operation = operations.get("get", {})
@@ -348,7 +357,7 @@ async def test_no_query_parameter_may_be_empty(http, key, app, pool, settings):
             continue
         for parameter in operation.get("parameters", ()):
             if parameter["in"] == "query":
-                asked += 1
+                parameter_count += 1
                 answer = await http.get(route, headers=key, params={parameter["name"]: ""})
                 assert answer.status_code == 422, (path, parameter["name"], answer.text)
-    assert asked > 10
+    assert parameter_count > 10

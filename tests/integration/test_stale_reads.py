@@ -1,4 +1,4 @@
-"""Somebody comes between the reading of a chunk and its writing (decision 0011)."""
+"""Other transactions commit between the reads and the writes of a chunk (decision 0011)."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,11 +24,11 @@ FAMILY = {1: {1: HERS, 2: OURS}, 2: {1: HIS, 2: OURS}}
 
 OTHER_JOB = "status_job_id = 99, status_changed_at = clock_timestamp()"
 CHANGES = {
-    "its own opt-out": f"update email_addresses set status = 'manual', {OTHER_JOB}"
+    "an opt-out in its own right": f"update email_addresses set status = 'manual', {OTHER_JOB}"
     " where address = $1",
-    "a spread to it": f"update email_addresses set status = 'admin', {OTHER_JOB}, propagated_from ="
+    "propagation": f"update email_addresses set status = 'admin', {OTHER_JOB}, propagated_from ="
     " (select id from email_addresses where address <> $1 limit 1) where address = $1",
-    "a contact more": "update email_addresses set contact_count = contact_count + 1 where"
+    "one more contact": "update email_addresses set contact_count = contact_count + 1 where"
     " address = $1",
 }
 
@@ -45,7 +45,9 @@ async def account_id(pool: asyncpg.Pool) -> int:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[bool]]:
-    """Have something done after each reading of a chunk; gives whether each was under locks."""
+    """Return a function that runs a callback after each read of a chunk. It collects whether each
+    read took locks.
+    """
     read = ContactSource.read
 
     def after_reading(do) -> list[bool]:
@@ -63,10 +65,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[bool]]:
     return after_reading
 
 
-async def planned(
+async def plan_runner(
     pool: asyncpg.Pool, settings: Settings, action: str, contacts: list[int], *, chunk_size: int
 ) -> ChunkRunner:
-    """Plan a job and return its runner, so that the test decides when each chunk is worked on."""
+    """Plan a job and return its runner, so that the test decides when each chunk is done."""
     params = {"kind": "admin"} if action == "opt_out" else {}
     job_id = await submit_job(pool, settings, "between", action, contacts, [1], params)
     async with pool.acquire() as connection:
@@ -76,28 +78,28 @@ async def planned(
     return ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
 
 
-async def one_chunk(pool: asyncpg.Pool, runner: ChunkRunner) -> ChunkResult | None:
-    """Work on the next chunk; None if there is none."""
+async def run_one_chunk(pool: asyncpg.Pool, runner: ChunkRunner) -> ChunkResult | None:
+    """Do the next chunk; return None if there is none."""
     async with pool.acquire() as connection:
         return await runner.run_next(connection)
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("action", ["opt_in", "opt_out"])
-async def test_a_change_between_reading_and_writing_begins_the_chunk_again(
+async def test_a_change_between_read_and_write_restarts_the_chunk(
     pool: asyncpg.Pool, settings: Settings, account_id: int, reads, action: str, change: str
 ) -> None:
-    """Promise 2: an address that somebody changes, or comes to hold, after a chunk has read it is
-    read again, under a lock, and decided as it is then; nothing is written twice.
+    """Promise 2: an address changes, or gains a contact, after a chunk has read it. It is read
+    again under a lock and decided as it is then. Nothing is written twice.
     """
-    runner = await planned(pool, settings, action, [1], chunk_size=10)
+    runner = await plan_runner(pool, settings, action, [1], chunk_size=10)
 
-    async def meanwhile(times_read: int, _chunk) -> None:
+    async def interfere(times_read: int, _chunk) -> None:
         if times_read == 1:
             await pool.execute(change, HERS)
 
-    under_locks = reads(meanwhile)
-    done = await one_chunk(pool, runner)
+    under_locks = reads(interfere)
+    done = await run_one_chunk(pool, runner)
     assert done is not None
     assert under_locks == [False, True]
     rows = await pool.fetch("select from_status from results where cause = 'direct'")
@@ -106,27 +108,27 @@ async def test_a_change_between_reading_and_writing_begins_the_chunk_again(
         "select count(*) = 0 from results r join email_addresses a on a.id = r.address_id"
         " where r.outcome = 'applied' and a.status is distinct from r.to_status"
     )
-    status, spread = (await statuses_of(pool, account_id))[HERS]
+    status, is_propagated = (await statuses_of(pool, account_id))[HERS]
     if action == "opt_out":
         assert status in {"admin", "manual"}
-        assert not spread
+        assert not is_propagated
     elif "contact_count" in change:
         assert status == "single_opt_in"
     else:
         assert status in {"admin", "manual"}
 
 
-async def test_a_lock_alone_does_not_begin_a_chunk_again(
+async def test_a_lock_alone_does_not_restart_a_chunk(
     pool: asyncpg.Pool, settings: Settings, account_id: int, reads
 ) -> None:
-    """Who has locked an address meanwhile and left it as it is makes nobody begin again."""
-    runner = await planned(pool, settings, "opt_in", [1], chunk_size=10)
+    """If an address was locked in the meantime but not changed, the chunk is not started again."""
+    runner = await plan_runner(pool, settings, "opt_in", [1], chunk_size=10)
 
-    async def meanwhile(_times_read: int, _chunk) -> None:
+    async def interfere(_times_read: int, _chunk) -> None:
         await pool.execute("select from email_addresses for update")
 
-    under_locks = reads(meanwhile)
-    assert await one_chunk(pool, runner) is not None
+    under_locks = reads(interfere)
+    assert await run_one_chunk(pool, runner) is not None
     assert under_locks == [False]
 
 
@@ -143,7 +145,7 @@ REACHED_TWICE = {
 
 @pytest.mark.parametrize("contacts", REACHED_TWICE.values(), ids=REACHED_TWICE)
 @pytest.mark.parametrize("first_is_locked", [False, True])
-async def test_two_chunks_that_reach_one_address_do_not_deadlock(
+async def test_two_chunks_that_propagate_to_one_address_do_not_deadlock(
     pool: asyncpg.Pool,
     settings: Settings,
     account_id: int,
@@ -151,18 +153,18 @@ async def test_two_chunks_that_reach_one_address_do_not_deadlock(
     contacts: dict[int, dict[int, str]],
     first_is_locked: bool,
 ) -> None:
-    """Two opt-outs in two chunks at the same time reach the same address, of a third contact who
-    holds both, or of one of the two: one of them has the credit, the other begins again if need be,
-    and Postgres has to end neither.
+    """Two concurrent chunks propagate opt-outs to one address, through a third contact or through
+    one of their own. One of them gets the result and the other starts again if necessary. There is
+    no deadlock.
     """
     await fill(pool, account_id, contacts, dict.fromkeys((*BOTH, THIRD), ("non_marketable", False)))
-    runner = await planned(pool, settings, "opt_out", [11, 12], chunk_size=1)
+    runner = await plan_runner(pool, settings, "opt_out", [11, 12], chunk_size=1)
     both_have_read = asyncio.Barrier(2)
 
-    async def meanwhile(times_read: int, chunk) -> None:
+    async def interfere(times_read: int, chunk) -> None:
         if times_read == 1 and first_is_locked:
-            # So that it begins again, under locks, beside one that has none.
-            await pool.execute(CHANGES["a contact more"], BOTH[chunk.chunk_no - 1])
+            # Make this chunk start again under locks, while the other one has none.
+            await pool.execute(CHANGES["one more contact"], BOTH[chunk.chunk_no - 1])
         elif times_read <= 2 + first_is_locked and not both_have_read.broken:
             try:
                 async with asyncio.timeout(0.5):
@@ -170,9 +172,9 @@ async def test_two_chunks_that_reach_one_address_do_not_deadlock(
             except (TimeoutError, asyncio.BrokenBarrierError):
                 await both_have_read.abort()
 
-    reads(meanwhile)
-    # One that Postgres ends, because of a deadlock, raises.
-    done = await asyncio.gather(one_chunk(pool, runner), one_chunk(pool, runner))
+    reads(interfere)
+    # If Postgres ended one of them because of a deadlock, it would raise.
+    done = await asyncio.gather(run_one_chunk(pool, runner), run_one_chunk(pool, runner))
     assert None not in done
     now = await statuses_of(pool, account_id)
     assert [now[address] for address in (*BOTH, THIRD)] == [
@@ -180,18 +182,20 @@ async def test_two_chunks_that_reach_one_address_do_not_deadlock(
         ("admin", False),
         ("admin", True),
     ]
-    reached = "select count(*) from results where cause = 'propagated' and address_id ="
+    count_results = "select count(*) from results where cause = 'propagated' and address_id ="
     assert (
-        await pool.fetchval(f"{reached} (select id from email_addresses where address = $1)", THIRD)
+        await pool.fetchval(
+            f"{count_results} (select id from email_addresses where address = $1)", THIRD
+        )
         == 1
     )
 
 
-async def test_an_address_that_becomes_a_role_address_meanwhile_still_reaches_its_contact(
+async def test_an_address_that_becomes_a_role_address_still_propagates(
     pool: asyncpg.Pool, settings: Settings, account_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Promise 2: an opted-out address of ten contacts, which an eleventh comes to hold between two
-    readings of a chunk, reaches at least the other address of the contact that was selected.
+    """Promise 2: ten contacts hold an opted-out address, and an eleventh is linked between two
+    reads of a chunk. The opt-out is still propagated to the other address of the selected contact.
     """
     await fill(
         pool,
@@ -199,43 +203,43 @@ async def test_an_address_that_becomes_a_role_address_meanwhile_still_reaches_it
         {21: {1: BOTH[0], 2: THIRD}, **{n: {1: BOTH[0]} for n in range(22, 22 + LIMIT - 1)}},
         {BOTH[0]: ("manual", False), THIRD: ("non_marketable", False)},
     )
-    runner = await planned(pool, settings, "opt_out", [21], chunk_size=10)
+    runner = await plan_runner(pool, settings, "opt_out", [21], chunk_size=10)
     read_chunk = chunk_runner.chunk_addresses.read_links_and_addresses
 
     async def read_then_link(*arguments):
         read = await read_chunk(*arguments)
-        await pool.execute(CHANGES["a contact more"], BOTH[0])
+        await pool.execute(CHANGES["one more contact"], BOTH[0])
         return read
 
     monkeypatch.setattr(chunk_runner.chunk_addresses, "read_links_and_addresses", read_then_link)
-    assert await one_chunk(pool, runner) is not None
+    assert await run_one_chunk(pool, runner) is not None
     assert (await statuses_of(pool, account_id))[THIRD] == ("admin", True)
 
 
-async def test_who_links_contacts_again_and_again_does_not_keep_a_chunk_going_for_ever(
+async def test_constant_linking_does_not_keep_a_chunk_busy(
     pool: asyncpg.Pool, settings: Settings, account_id: int, reads
 ) -> None:
-    """A chunk between whose reading and writing somebody always comes is given back after a while,
-    with no attempt counted, and nothing of it is written.
+    """If links change between every read and write, the chunk is released after a limited number of
+    tries. No attempt is counted, and nothing is written.
     """
-    runner = await planned(pool, settings, "opt_in", [1], chunk_size=10)
+    runner = await plan_runner(pool, settings, "opt_in", [1], chunk_size=10)
 
-    async def meanwhile(_times_read: int, _chunk) -> None:
+    async def interfere(_times_read: int, _chunk) -> None:
         raise ConcurrentLink("somebody was linked")
 
-    seen = reads(meanwhile)
+    seen = reads(interfere)
     with pytest.raises(ChunkFailed) as caught:
-        await one_chunk(pool, runner)
+        await run_one_chunk(pool, runner)
     assert not caught.value.is_chunk_fault
     assert len(seen) == chunk_runner.MAX_TRIES
     assert await pool.fetchval("select count(*) from results") == 0
 
 
-async def test_a_result_that_another_chunk_has_come_to_write_begins_the_chunk_again(
+async def test_a_result_written_by_another_chunk_restarts_the_chunk(
     pool: asyncpg.Pool, settings: Settings, account_id: int, reads
 ) -> None:
-    """A contact is linked after a chunk has read, and through it another chunk of the job reaches
-    what this one reaches: this one begins again, with no attempt counted, and writes the rest.
+    """After a chunk has read, a contact is linked. Through it another chunk of the job propagates
+    to the same addresses. The first chunk starts again, counts no attempt and writes the rest.
     """
     await fill(
         pool,
@@ -243,9 +247,9 @@ async def test_a_result_that_another_chunk_has_come_to_write_begins_the_chunk_ag
         {41: {1: BOTH[0], 2: THIRD}, 42: {2: "other@example.com"}},
         dict.fromkeys((BOTH[0], THIRD, "other@example.com"), ("non_marketable", False)),
     )
-    runner = await planned(pool, settings, "opt_out", [41, 42], chunk_size=1)
+    runner = await plan_runner(pool, settings, "opt_out", [41, 42], chunk_size=1)
 
-    async def meanwhile(times_read: int, chunk) -> None:
+    async def interfere(times_read: int, chunk) -> None:
         if times_read == 1:
             assert chunk.chunk_no == 1
             await pool.execute(
@@ -253,11 +257,11 @@ async def test_a_result_that_another_chunk_has_come_to_write_begins_the_chunk_ag
                 " select account_id, 42, 1, id from email_addresses where address = $1",
                 BOTH[0],
             )
-            await pool.execute(CHANGES["a contact more"], BOTH[0])
-            assert await one_chunk(pool, runner) is not None
+            await pool.execute(CHANGES["one more contact"], BOTH[0])
+            assert await run_one_chunk(pool, runner) is not None
 
-    under_locks = reads(meanwhile)
-    assert await one_chunk(pool, runner) is not None
+    under_locks = reads(interfere)
+    assert await run_one_chunk(pool, runner) is not None
     assert under_locks == [False, False, True]
     rows = await pool.fetch(
         "select r.chunk_no, a.address from results r join email_addresses a on a.id = r.address_id"
@@ -266,21 +270,21 @@ async def test_a_result_that_another_chunk_has_come_to_write_begins_the_chunk_ag
     assert [tuple(row) for row in rows] == [(2, "other@example.com"), (2, THIRD)]
 
 
-async def test_a_contact_that_is_made_meanwhile_is_not_taken_for_one_without_addresses(
+async def test_a_contact_created_concurrently_is_read_with_its_addresses(
     pool: asyncpg.Pool, settings: Settings, account_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A listed id becomes a contact between two statements of a chunk: the chunk begins again, and
-    its address is opted out.
+    """A listed id becomes a contact between two statements of a chunk. The chunk starts again, and
+    the contact's address is opted out.
     """
-    runner = await planned(pool, settings, "opt_out", [1, 3], chunk_size=10)
+    runner = await plan_runner(pool, settings, "opt_out", [1, 3], chunk_size=10)
     read_chunk = chunk_runner.chunk_addresses.read_links_and_addresses
-    made = False
+    is_created = False
 
     async def read_then_make(*arguments):
-        nonlocal made
+        nonlocal is_created
         read = await read_chunk(*arguments)
-        if not made:
-            made = True
+        if not is_created:
+            is_created = True
             await fill(
                 pool,
                 account_id,
@@ -290,7 +294,7 @@ async def test_a_contact_that_is_made_meanwhile_is_not_taken_for_one_without_add
         return read
 
     monkeypatch.setattr(chunk_runner.chunk_addresses, "read_links_and_addresses", read_then_make)
-    done = await one_chunk(pool, runner)
+    done = await run_one_chunk(pool, runner)
     assert done is not None
     assert done.counts.applied == 2
     assert done.counts.empty == 0

@@ -1,4 +1,4 @@
-"""A request becomes a job once, wholly, or not at all."""
+"""A request is stored as exactly one job, either completely or not at all."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -32,26 +32,26 @@ EVIDENCE = {
 
 
 def opt_out(**changes):
-    """Return an opt-out of all contacts, with changes."""
+    """Return an opt-out of all contacts with these changes."""
     return parse_request(
         {"action": "opt_out", "selection": {"all": True}, "requested_by": "tester", **changes}
     )
 
 
 def opt_in(**changes):
-    """Return an opt-in of all contacts with evidence, with changes."""
+    """Return an opt-in of all contacts with evidence and these changes."""
     return opt_out(**{"action": "opt_in", "evidence": EVIDENCE, **changes})
 
 
-async def stored(pool):
-    """How many rows each of the tables that a submission writes has."""
+async def count_stored_rows(pool):
+    """Count the rows in each table that a submission writes."""
     return await pool.fetchrow(
         "select (select count(*) from jobs) as jobs, (select count(*) from job_contacts) as blocks"
     )
 
 
-async def test_a_job_is_stored_as_it_was_asked_for(pool, settings):
-    """The row keeps the action, fields, parameters, evidence and the summary of the selection."""
+async def test_a_job_is_stored_as_requested(pool, settings):
+    """The row holds the action, fields, parameters, evidence and a summary of the selection."""
     submitted = await submit(
         pool,
         settings,
@@ -73,7 +73,7 @@ async def test_a_job_is_stored_as_it_was_asked_for(pool, settings):
 
 
 async def test_a_long_list_of_contacts_is_kept_in_blocks(pool, settings):
-    """Listed ids are all kept, in order, in blocks of bounded size."""
+    """All listed ids are stored, in order, in blocks of limited size."""
     ids = list(range(1, 2 * jobs.CONTACTS_PER_BLOCK + 2))
     await submit(pool, settings, opt_out(selection={"contacts": ids}))
     rows = await pool.fetch("select contact_ids from job_contacts order by block_no")
@@ -82,7 +82,9 @@ async def test_a_long_list_of_contacts_is_kept_in_blocks(pool, settings):
 
 
 async def test_the_same_key_and_request_give_the_same_job(pool, settings):
-    """Neither who asks, nor the order of ids, fields or statuses, makes another request of it."""
+    """A different submitter, or another order of ids, fields or statuses, is still the same
+    request.
+    """
     first = await submit(
         pool, settings, opt_out(selection={"contacts": [1, 2]}, idempotency_key="k")
     )
@@ -98,19 +100,19 @@ async def test_the_same_key_and_request_give_the_same_job(pool, settings):
         ),
     )
     assert again == first._replace(created=False)
-    assert tuple(await stored(pool)) == (1, 1)
+    assert tuple(await count_stored_rows(pool)) == (1, 1)
 
 
-async def test_the_same_key_for_another_request_is_refused(pool, settings):
+async def test_a_key_reused_for_another_request_is_a_conflict(pool, settings):
     """The error names the job that used the key, and nothing is stored."""
     first = await submit(pool, settings, opt_out(idempotency_key="k"))
     with pytest.raises(IdempotencyConflict, match=rf"'k'.*job {first.job_id}\b"):
         await submit(pool, settings, opt_out(idempotency_key="k", fields=["email2"]))
-    assert (await stored(pool))["jobs"] == 1
+    assert (await count_stored_rows(pool))["jobs"] == 1
 
 
-async def test_keys_of_different_accounts_do_not_meet(pool, settings):
-    """A key is an account's own."""
+async def test_keys_of_different_accounts_do_not_conflict(pool, settings):
+    """Two accounts can use the same key for different jobs."""
     async with pool.acquire() as connection:
         await accounts.create_account(connection, "other")
     first = await submit(pool, settings, opt_out(idempotency_key="k"))
@@ -120,12 +122,12 @@ async def test_keys_of_different_accounts_do_not_meet(pool, settings):
 
 
 async def test_concurrent_submissions_with_one_key_make_one_job(pool, settings):
-    """Of concurrent submissions with one key exactly one creates the job; all get it."""
+    """Of concurrent submissions with one key, one creates the job, and all of them return it."""
     request = opt_out(selection={"contacts": list(range(20_000))}, idempotency_key="k")
     answers = await asyncio.gather(*(submit(pool, settings, request) for _ in range(5)))
     assert len({answer.job_id for answer in answers}) == 1
     assert sum(answer.created for answer in answers) == 1
-    assert tuple(await stored(pool)) == (1, 2)
+    assert tuple(await count_stored_rows(pool)) == (1, 2)
 
 
 @hypothesis_settings(
@@ -133,14 +135,14 @@ async def test_concurrent_submissions_with_one_key_make_one_job(pool, settings):
 )
 @given(
     ids=st.lists(st.integers(-MAX_ID - 1, MAX_ID), min_size=1, max_size=30),
-    others=st.lists(st.integers(-MAX_ID - 1, MAX_ID), min_size=1, max_size=30),
+    other_ids=st.lists(st.integers(-MAX_ID - 1, MAX_ID), min_size=1, max_size=30),
 )
-async def test_a_key_stands_for_one_set_of_contacts(pool, settings, ids, others):
-    """A second list with the same key is the same request exactly when it is the same set."""
+async def test_a_key_stands_for_one_set_of_contacts(pool, settings, ids, other_ids):
+    """A second list with the same key is the same request if and only if it is the same set."""
     key = await pool.fetchval("select gen_random_uuid()::text")
     first = await submit(pool, settings, opt_out(selection={"contacts": ids}, idempotency_key=key))
-    request = opt_out(selection={"contacts": others}, idempotency_key=key)
-    if set(ids) == set(others):
+    request = opt_out(selection={"contacts": other_ids}, idempotency_key=key)
+    if set(ids) == set(other_ids):
         assert (await submit(pool, settings, request)).job_id == first.job_id
     else:
         with pytest.raises(IdempotencyConflict):
@@ -151,7 +153,7 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
 
 
 @pytest.mark.parametrize(
-    ("request_made", "error", "says"),
+    ("request_made", "error", "message"),
     [
         (lambda: opt_in(evidence=None), MissingEvidence, "attested_by"),
         (
@@ -194,17 +196,15 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
         (lambda: opt_out(colour="red"), InvalidRequest, "`colour`: Unknown field"),
     ],
 )
-async def test_a_wrong_request_is_refused_and_nothing_stored(
-    pool, settings, request_made, error, says
-):
-    """Whatever is wrong, the error says what, and no row is left behind."""
-    with pytest.raises(error, match=f"(?s){says}"):
+async def test_an_invalid_request_stores_nothing(pool, settings, request_made, error, message):
+    """The error says what is wrong, and no row is stored."""
+    with pytest.raises(error, match=f"(?s){message}"):
         await submit(pool, settings, request_made())
-    assert tuple(await stored(pool)) == (0, 0)
+    assert tuple(await count_stored_rows(pool)) == (0, 0)
 
 
 async def test_an_import_is_selected_only_once_it_has_ended(pool, settings):
-    """A job that is no import, or an import whose contacts still arrive, cannot be selected."""
+    """Selecting a job that is no import, or an import that is still running, is an error."""
     plain = (await submit(pool, settings, opt_out())).job_id
     importing = await pool.fetchval(
         "insert into jobs (account_id, action, fields, selection, requested_by, request_hash,"
@@ -223,8 +223,8 @@ async def test_an_import_is_selected_only_once_it_has_ended(pool, settings):
     assert (await submit(pool, settings, opt_out(selection={"import_job": importing}))).created
 
 
-async def test_an_import_of_another_account_is_not_there(pool, settings):
-    """Accounts do not see each other's jobs and tags."""
+async def test_an_import_of_another_account_is_not_found(pool, settings):
+    """Jobs and tags of another account are not found."""
     await pool.execute(
         "with other as (insert into accounts (name) values ('other') returning id),"
         " tag as (insert into tags (account_id, name) select id, 'vip' from other)"
@@ -239,8 +239,8 @@ async def test_an_import_of_another_account_is_not_there(pool, settings):
         assert (await submit(pool, settings, opt_out(selection=selection, account="other"))).created
 
 
-async def test_a_recipients_own_act_is_logged_as_such(pool, settings):
-    """A job of a recipient's kind leaves both events, with neither names nor notes in them."""
+async def test_a_recipients_opt_out_is_logged_as_such(pool, settings):
+    """A job of a recipient's kind logs both events, without names or notes."""
     with capture_logs() as logs:
         submitted = await submit(
             pool,

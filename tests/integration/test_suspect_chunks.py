@@ -28,7 +28,7 @@ STATUSES = {f"a{n}@example.com": ("non_marketable", False) for n in CONTACTS}
 
 
 def worker_context(pool: asyncpg.Pool, settings: Settings) -> WorkerContext:
-    """Make the context of a worker process that enqueues in the test's Redis."""
+    """Return the context of a worker process that enqueues in the test's Redis."""
     broker = make_client_broker(settings.redis_url or "", settings.queue_namespace)
     context = WorkerContext(settings, JobQueue(broker, queue_outage(worker="test")), "test")
     context.use_pool(pool)
@@ -89,7 +89,7 @@ async def test_a_process_works_on_a_suspect_chunk_alone(
 
 @pytest.fixture
 async def job_id(pool: asyncpg.Pool, settings: Settings) -> int:
-    """A job of four chunks with a contact each, whose two lanes the worker `gone` holds."""
+    """Submit a job of four chunks with a contact each; the worker `gone` holds both its lanes."""
     job_id = await submit_planned_opt_out(pool, settings, "watched", contacts=4, lanes=2)
     await pool.execute(
         "update job_lanes set state = 'held', worker = 'gone',"
@@ -168,7 +168,7 @@ async def test_transactions_on_chunks_that_are_too_long_are_ended(
     pool: asyncpg.Pool, job_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sweeper ends a transaction on a chunk that is older than the limit, and no younger one.
-    It needs no such limit in Postgres.
+    It does so even if Postgres has no such limit itself.
     """
     async with pool.acquire() as connection, pool.acquire() as stuck:
         transaction = stuck.transaction()

@@ -1,4 +1,4 @@
-"""What `docs/running/without-a-platform.md` tells people to run does what it says."""
+"""The units and statements in `docs/running/without-a-platform.md` do what the page says."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ UNITS = {
 }
 
 
-def parsed(text: str) -> ConfigParser:
+def parse_unit(text: str) -> ConfigParser:
     """Parse a systemd unit."""
     unit = ConfigParser(delimiters=("=",), strict=True)
     unit.optionxform = str  # type: ignore[assignment, method-assign]
@@ -40,7 +40,7 @@ async def superuser(servers) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def test_the_statements_make_a_database_that_migrates(servers, superuser):
-    """As they stand, but for the name; the role needs no more rights than it is given."""
+    """The statements run as shown, apart from the name, and give the role every right it needs."""
     (block,) = re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL)
     name = f"sluice_{uuid4().hex[:12]}"
     statements = re.sub(r"\bsluice\b", name, block).split(";")
@@ -50,21 +50,23 @@ async def test_the_statements_make_a_database_that_migrates(servers, superuser):
         url = re.sub(r"//postgres@/postgres", f"//{name}@/{name}", servers.database_url)
         assert name in url
         await migrate(url)
-        mine = await asyncpg.connect(url)
-        assert await mine.fetchval("select current_user") == name
-        assert await mine.fetchval("select count(*) from accounts") == 1
-        await mine.close()
+        connection = await asyncpg.connect(url)
+        assert await connection.fetchval("select current_user") == name
+        assert await connection.fetchval("select count(*) from accounts") == 1
+        await connection.close()
     finally:
         await superuser.execute(f"drop database if exists {name} with (force)")
         await superuser.execute(f"drop role if exists {name}")
 
 
 def test_the_units_run_what_the_procfile_runs():
-    """Each of its processes has a unit, started again whenever it ends; the release runs once."""
+    """Each Procfile process has a unit that is restarted whenever it ends. The release runs only
+    once.
+    """
     assert set(UNITS) == {"sluice-release.service", "sluice-worker@.service", "sluice-web.service"}
     procfile = (ROOT / "Procfile").read_text(encoding="utf-8").splitlines()
     for name, _, command in (line.partition(": ") for line in procfile):
-        (unit,) = [parsed(text) for file, text in UNITS.items() if f"-{name}" in file]
+        (unit,) = [parse_unit(text) for file, text in UNITS.items() if f"-{name}" in file]
         assert unit["Service"]["ExecStart"].endswith(f"/opt/sluice/.venv/bin/{command}")
         assert unit["Service"]["EnvironmentFile"] == "/etc/sluice.env"
         assert unit["Service"]["User"] == "sluice"
@@ -74,19 +76,21 @@ def test_the_units_run_what_the_procfile_runs():
 
 
 def test_the_settings_of_the_units_are_settings():
-    """What a unit sets before its command has a name that is read."""
+    """Each variable that a unit sets on its command line is a setting."""
     for text in UNITS.values():
-        given = re.findall(r"\b([A-Z][A-Z_]+)=\S+ ", parsed(text)["Service"]["ExecStart"])
-        assert {name.lower() for name in given} <= set(Settings.model_fields)
+        names = re.findall(r"\b([A-Z][A-Z_]+)=\S+ ", parse_unit(text)["Service"]["ExecStart"])
+        assert {name.lower() for name in names} <= set(Settings.model_fields)
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd")
-def test_systemd_takes_the_units(tmp_path):
-    """Without a word about them; paths and the account are those of this machine."""
+def test_systemd_accepts_the_units(tmp_path):
+    """`systemd-analyze` accepts the units, with the paths and the user of this machine."""
     for name, text in UNITS.items():
-        here = text.replace("/opt/sluice/.venv/bin/python", sys.executable)
-        here = here.replace("/opt/sluice", str(ROOT)).replace("User=sluice", "User=root")
-        (tmp_path / name.replace("@", "@1")).write_text(here, encoding="utf-8")
+        local_text = text.replace("/opt/sluice/.venv/bin/python", sys.executable)
+        local_text = local_text.replace("/opt/sluice", str(ROOT)).replace(
+            "User=sluice", "User=root"
+        )
+        (tmp_path / name.replace("@", "@1")).write_text(local_text, encoding="utf-8")
     files = [str(path) for path in tmp_path.iterdir()]
     result = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *files],

@@ -1,5 +1,5 @@
-"""Connections over TCP are watched; what happens when a host really vanishes is shown in
-`tests/acceptance/test_network_partition.py`.
+"""TCP connections use keep-alive. `tests/acceptance/test_network_partition.py` shows what happens
+when a host disappears.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from runtime.redis_client import redis_client
 from runtime.settings import Settings
 from tests.kit.waiting import wait_until_async
 
-WATCHED = {
+KEEPALIVE_OPTIONS = {
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
     **{
         (socket.IPPROTO_TCP, getattr(socket, name)): value
@@ -29,51 +29,51 @@ WATCHED = {
             ("TCP_KEEPCNT", 3),
             ("TCP_USER_TIMEOUT", 10_000),
         )
-        # Not every platform has each.
+        # Not every platform has all of these options.
         if hasattr(socket, name)
     },
 }
 
 
-WRITES_UP_TO = 64 * 1024
-"""How many bytes may wait in a transport, by default, before who writes is to wait too."""
+WRITE_BUFFER_BYTES = 64 * 1024
+"""How many bytes a transport buffers by default before a writer has to wait."""
 
 
 class Relay:
-    """A port of this machine that leads to the server's socket at `path`."""
+    """A TCP port on this machine that forwards to the server's socket at `path`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._takes = asyncio.Event()
-        self._takes.set()
+        self._is_reading = asyncio.Event()
+        self._is_reading.set()
         self._writers: list[asyncio.StreamWriter] = []
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[int]:
         """Listen, and yield the port."""
-        async with await asyncio.start_server(self._lead, "127.0.0.1", 0) as server:
+        async with await asyncio.start_server(self._forward, "127.0.0.1", 0) as server:
             yield server.sockets[0].getsockname()[1]
 
-    def take_no_more(self) -> None:
-        """Let what is sent pile up."""
-        self._takes.clear()
+    def stop_reading(self) -> None:
+        """Stop reading, so that sent data piles up."""
+        self._is_reading.clear()
 
-    def break_off(self) -> None:
-        """End all connections, and lose what is under way."""
+    def abort_connections(self) -> None:
+        """Abort all connections, and drop the data in transit."""
         for writer in self._writers:
             writer.transport.abort()
-        self._takes.set()
+        self._is_reading.set()
 
-    async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_unix_connection(self._path)
         self._writers += [writer, there_writer]
         await asyncio.gather(self._pump(reader, there_writer), self._pump(there_reader, writer))
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # The second is uvloop's, of a writer that was ended.
+        # uvloop raises RuntimeError for a writer that was aborted.
         with suppress(ConnectionError, RuntimeError):
             while data := await reader.read(65_536):
-                await self._takes.wait()
+                await self._is_reading.wait()
                 writer.write(data)
                 await writer.drain()
         writer.close()
@@ -88,7 +88,7 @@ def socket_of(url: str) -> Path:
 
 
 def url_by(port: int, database_url: str) -> str:
-    """Return the database's URL through this port."""
+    """Return the database's URL with this port."""
     name = urlsplit(database_url).path
     return f"postgresql://postgres@127.0.0.1:{port}{name}?sslmode=disable"
 
@@ -109,21 +109,21 @@ async def options_of_connection(url: str) -> dict:
 
 
 def options_of(connection: asyncpg.Connection) -> dict:
-    """What the kernel says of the connection's socket."""
-    connected = connection._transport.get_extra_info("socket")
-    return {option: connected.getsockopt(*option) for option in WATCHED}
+    """Return the options of the connection's socket as the kernel reports them."""
+    raw_socket = connection._transport.get_extra_info("socket")
+    return {option: raw_socket.getsockopt(*option) for option in KEEPALIVE_OPTIONS}
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_every_connection_to_postgres_is_watched(database_url: str, new_loop) -> None:
-    """In pools and alone, on the loop of the commands and on that of the workers."""
+def test_every_connection_to_postgres_has_keepalive(database_url: str, new_loop) -> None:
+    """Pools and single connections both set the options, on asyncio's loop and on uvloop's."""
 
     async def check() -> None:
         async with Relay(socket_of(database_url)).open() as port:
             url = url_by(port, database_url)
-            assert await options_of_pool(url, make_pool) == WATCHED
-            assert await options_of_pool(url, open_pool) == WATCHED
-            assert await options_of_connection(url) == WATCHED
+            assert await options_of_pool(url, make_pool) == KEEPALIVE_OPTIONS
+            assert await options_of_pool(url, open_pool) == KEEPALIVE_OPTIONS
+            assert await options_of_connection(url) == KEEPALIVE_OPTIONS
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(check())
@@ -131,7 +131,7 @@ def test_every_connection_to_postgres_is_watched(database_url: str, new_loop) ->
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_a_copy_whose_connection_is_lost_ends(database_url: str, new_loop) -> None:
-    """Also while it waits for room to write; and it is not the fault of what was copied."""
+    """It ends even while it waits to write, and the error is transient."""
 
     async def check() -> None:
         relay = Relay(socket_of(database_url))
@@ -143,8 +143,8 @@ def test_a_copy_whose_connection_is_lost_ends(database_url: str, new_loop) -> No
             await connection.execute("create temporary table copied (what text)")
 
             def rows() -> Iterator[tuple[str]]:
-                # Asked for when the COPY has begun.
-                relay.take_no_more()
+                # The rows are requested only once the COPY has begun.
+                relay.stop_reading()
                 yield from [("x" * 1_000,)] * 40_000
 
             copying = asyncio.create_task(
@@ -155,10 +155,10 @@ def test_a_copy_whose_connection_is_lost_ends(database_url: str, new_loop) -> No
 
             def stuck() -> bool:
                 sizes.append(transport.get_write_buffer_size())
-                return sizes[-1] == sizes[-2] > WRITES_UP_TO
+                return sizes[-1] == sizes[-2] > WRITE_BUFFER_BYTES
 
             await wait_until_async(stuck, deadline_seconds=10, what="the rows pile up")
-            relay.break_off()
+            relay.abort_connections()
             async with asyncio.timeout(10):
                 with pytest.raises(TRANSIENT_ERRORS):
                     await copying
@@ -168,15 +168,15 @@ def test_a_copy_whose_connection_is_lost_ends(database_url: str, new_loop) -> No
 
 
 async def test_a_socket_in_the_file_system_is_left_alone(database_url: str) -> None:
-    """Its peer cannot vanish without a word, and some of the options do not exist there."""
+    """Its peer cannot disappear unnoticed, and some of the options do not exist for it."""
     socket_of(database_url)
     async with await make_pool(database_url, size=1) as pool, pool.acquire() as connection:
-        connected = connection._transport.get_extra_info("socket")
-        assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+        raw_socket = connection._transport.get_extra_info("socket")
+        assert raw_socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
 
 
-async def test_every_connection_to_redis_is_watched(settings: Settings) -> None:
-    """That of the consumer, and that of who rings."""
+async def test_every_connection_to_redis_has_keepalive(settings: Settings) -> None:
+    """Connections of consumers and of clients that enqueue have the same options."""
     path = urlsplit(settings.redis_url).path
     if not path.endswith(".sock"):
         pytest.skip("the server given is reached in another way than by a socket")
@@ -185,16 +185,18 @@ async def test_every_connection_to_redis_is_watched(settings: Settings) -> None:
         url = f"redis://127.0.0.1:{port}"
         with redis_client(url) as client:
             connection = client.connection_pool.get_connection()
-            found = {option: connection._sock.getsockopt(*option) for option in WATCHED}
+            found = {option: connection._sock.getsockopt(*option) for option in KEEPALIVE_OPTIONS}
             client.connection_pool.release(connection)
             return found
 
     async with Relay(Path(path)).open() as port:
-        assert await asyncio.to_thread(options, port) == WATCHED
+        assert await asyncio.to_thread(options, port) == KEEPALIVE_OPTIONS
 
 
 async def test_an_idle_transaction_of_a_worker_is_ended_soon(database_url: str) -> None:
-    """A worker's session has less time than one of a web process, which reads uploads meanwhile."""
+    """A worker's session has a shorter limit than a web session, which reads uploads in a
+    transaction.
+    """
     setting = "select current_setting('idle_in_transaction_session_timeout')"
     async with (
         await make_pool(database_url, size=1) as workers,

@@ -1,4 +1,4 @@
-"""A database that cannot be used is refused in words, by migrations and by whatever starts."""
+"""Migrations and processes report in a sentence why they cannot use a database."""
 
 import asyncio
 import subprocess
@@ -20,7 +20,7 @@ PASSWORD = "for a test only"
 
 
 async def execute(url, *statements):
-    """Run the statements, each in a transaction of its own."""
+    """Run each statement in a transaction of its own."""
     connection = await asyncpg.connect(**connect_options(url, pgbouncer=False))
     try:
         for statement in statements:
@@ -30,8 +30,8 @@ async def execute(url, *statements):
 
 
 @asynccontextmanager
-async def database_of(servers, encoding) -> AsyncIterator[str]:
-    """A database that keeps text in this encoding."""
+async def create_database(servers, encoding) -> AsyncIterator[str]:
+    """Create a database with this encoding, and yield its URL."""
     name = f"sluice_{encoding.lower()}_{uuid4().hex[:12]}"
     await execute(
         servers.database_url,
@@ -46,8 +46,8 @@ async def database_of(servers, encoding) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def role(servers) -> AsyncIterator[str]:
-    """A role that may connect and nothing else. Name it before a database that it is to own: that
-    has to be gone before the role is.
+    """Create a role that may only connect. Request it before a database that it is to own: the
+    database has to be dropped before the role.
     """
     name = f"sluice_role_{uuid4().hex[:12]}"
     try:
@@ -68,7 +68,9 @@ def as_role(url, role):
 
 @pytest.fixture
 def sluice(monkeypatch, settings, tmp_path):
-    """Runs a command on the database of the URL, and gives its exit status and what it said."""
+    """Return a function that runs a command on a database, and returns its exit status and its
+    errors.
+    """
     monkeypatch.setenv("REDIS_URL", settings.redis_url)
     monkeypatch.chdir(tmp_path)
 
@@ -82,13 +84,13 @@ def sluice(monkeypatch, settings, tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "WIN1252", "EUC_JP"])
-async def test_text_has_to_be_kept_as_utf_8(servers, sluice, encoding):
-    """Migrating is refused with what to do, and leaves nothing in the database."""
-    async with database_of(servers, encoding) as url:
+async def test_the_encoding_has_to_be_utf_8(servers, sluice, encoding):
+    """Migrating raises an error that says what to do, and creates no table."""
+    async with create_database(servers, encoding) as url:
         with pytest.raises(DatabaseUnsuitable, match=f"keeps text as {encoding}.*template0"):
             await migrate(url)
-        status, said = await sluice(url, "migrate")
-        assert (status, "encoding 'UTF8'" in said) == (1, True)
+        status, message = await sluice(url, "migrate")
+        assert (status, "encoding 'UTF8'" in message) == (1, True)
         connection = await asyncpg.connect(**connect_options(url, pgbouncer=False))
         tables = await connection.fetchval(
             "select count(*) from pg_tables where schemaname='public'"
@@ -98,17 +100,17 @@ async def test_text_has_to_be_kept_as_utf_8(servers, sluice, encoding):
 
 
 async def test_nothing_starts_on_a_database_of_another_encoding(servers, settings, sluice):
-    """One that was migrated nonetheless, by an older version, is refused by commands, workers and
-    by whether a web process is ready.
+    """If such a database was migrated by an older version, commands, workers and the readiness
+    check still report it.
     """
-    async with database_of(servers, "LATIN1") as url:
+    async with create_database(servers, "LATIN1") as url:
         await execute(
             url,
             "create table alembic_version (version_num text)",
             f"insert into alembic_version values ('{latest_revision()}')",
         )
-        status, said = await sluice(url, "jobs")
-        assert (status, "keeps text as LATIN1" in said) == (1, True)
+        status, message = await sluice(url, "jobs")
+        assert (status, "keeps text as LATIN1" in message) == (1, True)
         async with await open_pool(url, size=1) as pool, pool.acquire() as connection:
             with pytest.raises(DatabaseUnsuitable, match="LATIN1"):
                 await require_current(connection)
@@ -125,54 +127,54 @@ async def test_nothing_starts_on_a_database_of_another_encoding(servers, setting
 
 
 async def test_the_missing_rights_of_a_role_are_listed(role, empty_database_url, sluice):
-    """It may not create tables, or use the schema, or connect: each in a sentence, and the same
-    command works once the role owns the database.
+    """The role may not create tables, use the schema or connect: each is reported in a sentence.
+    The command succeeds once the role owns the database.
     """
     url = as_role(empty_database_url, role)
     name = urlsplit(url).path[1:]
-    status, said = await sluice(url, "migrate")
-    assert (status, "permission denied for schema public" in said) == (1, True)
-    assert "alter database" in said
+    status, message = await sluice(url, "migrate")
+    assert (status, "permission denied for schema public" in message) == (1, True)
+    assert "alter database" in message
     await execute(empty_database_url, "revoke usage on schema public from public")
-    status, said = await sluice(url, "migrate")
-    assert (status, "no schema has been selected" in said) == (1, True)
+    status, message = await sluice(url, "migrate")
+    assert (status, "no schema has been selected" in message) == (1, True)
     await execute(empty_database_url, f"revoke connect on database {name} from public")
     for arguments in (["migrate"], ["jobs"]):
-        status, said = await sluice(url, *arguments)
-        assert (status, "permission denied for database" in said) == (1, True)
+        status, message = await sluice(url, *arguments)
+        assert (status, "permission denied for database" in message) == (1, True)
     await execute(empty_database_url, f"alter database {name} owner to {role}")
     assert await sluice(url, "migrate") == (0, "")
 
 
 async def test_a_role_without_read_access_is_reported(role, database_url, sluice):
-    """Of a database that another role has migrated, and of single tables of it."""
+    """Another role migrated the database; first no table is readable, then one is still not."""
     url = as_role(database_url, role)
     for arguments in (["migrate"], ["jobs"]):
-        status, said = await sluice(url, *arguments)
-        assert (status, "permission denied for table alembic_version" in said) == (1, True)
+        status, message = await sluice(url, *arguments)
+        assert (status, "permission denied for table alembic_version" in message) == (1, True)
     await execute(database_url, f"grant select on alembic_version, deployment to {role}")
-    status, said = await sluice(url, "jobs")
-    assert (status, "permission denied for table jobs" in said) == (1, True)
+    status, message = await sluice(url, "jobs")
+    assert (status, "permission denied for table jobs" in message) == (1, True)
 
 
 async def test_a_read_only_database_is_reported(role, empty_database_url, sluice):
-    """As a replica takes none."""
+    """A replica is such a database."""
     name = urlsplit(empty_database_url).path[1:]
     await execute(empty_database_url, f"alter database {name} owner to {role}")
     await execute(empty_database_url, f"alter role {role} set default_transaction_read_only = on")
-    status, said = await sluice(as_role(empty_database_url, role), "migrate")
-    assert (status, "read-only transaction" in said) == (1, True)
-    assert "primary server" in said
+    status, message = await sluice(as_role(empty_database_url, role), "migrate")
+    assert (status, "read-only transaction" in message) == (1, True)
+    assert "primary server" in message
 
 
 async def test_a_missing_database_or_role_is_reported(servers, sluice):
-    """With how to make one."""
+    """The message says how to create it."""
     url = urlsplit(servers.database_url)._replace(path="/no_such_database").geturl()
     with pytest.raises(DatabaseUnreachable, match=r"does not exist.*create database NAME"):
         await migrate(url)
     for arguments in (["migrate"], ["jobs"]):
-        status, said = await sluice(url, *arguments)
-        assert (status, "create database NAME" in said) == (1, True)
+        status, message = await sluice(url, *arguments)
+        assert (status, "create database NAME" in message) == (1, True)
     url = as_role(servers.database_url, "no_such_role")
-    status, said = await sluice(url, "migrate")
-    assert (status, "Check the user" in said) == (1, True)
+    status, message = await sluice(url, "migrate")
+    assert (status, "Check the user" in message) == (1, True)

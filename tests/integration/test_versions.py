@@ -1,4 +1,4 @@
-"""Which version runs, and on which databases: what processes say of it, and what they refuse."""
+"""The version of a process, and the versions of the database schema that it accepts."""
 
 import asyncio
 import json
@@ -39,15 +39,15 @@ def newer_code(folder: Path, *, suits: bool) -> Path:
     return code
 
 
-async def run(code: Path, settings: Settings, *words: str, **more: str):
-    """Run a module of that code on the test's servers."""
+async def run(code: Path, settings: Settings, *words: str, **variables: str):
+    """Run a module of this code on the servers of the test."""
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(code),
         "DATABASE_URL": settings.database_url or "",
         "REDIS_URL": settings.redis_url or "",
         "QUEUE_NAMESPACE": settings.queue_namespace,
-        **more,
+        **variables,
     }
     return await asyncio.to_thread(
         subprocess.run,
@@ -63,9 +63,9 @@ async def run(code: Path, settings: Settings, *words: str, **more: str):
 
 @pytest.mark.parametrize("suits", [True, False])
 async def test_a_newer_database_is_used_where_it_suits(http, pool, settings, tmp_path, suits):
-    """A newer version has migrated: older processes are ready and may start where its migration
-    suits older code, and `sluice migrate` of the older code then changes nothing; otherwise each
-    of them says so.
+    """A newer version has migrated the database. If its migration suits older code, older processes
+    are ready and may start, and their `sluice migrate` changes nothing. Otherwise each of them
+    reports it.
     """
     migrated = await run(newer_code(tmp_path, suits=suits), settings, "cli", "migrate")
     assert migrated.returncode == 0, migrated.stderr
@@ -98,7 +98,7 @@ async def test_a_newer_database_is_used_where_it_suits(http, pool, settings, tmp
 
 
 async def test_a_wrong_setting_is_an_event_in_the_chosen_format(settings, tmp_path):
-    """Workers, web and the release phase: kind, exit status and a sentence without the value."""
+    """Workers, web and release log the process, the exit status and a message without the value."""
     root = Path(__file__).parents[2]
     for process, words in (
         ("worker", ["workers"]),
@@ -106,15 +106,15 @@ async def test_a_wrong_setting_is_an_event_in_the_chosen_format(settings, tmp_pa
         ("release", ["cli", "migrate"]),
     ):
         done = await run(root, settings, *words, CHUNK_SIZE="hunter2", LOG_FORMAT="logfmt")
-        told = done.stdout + done.stderr
+        output = done.stdout + done.stderr
         assert done.returncode == 1
-        assert f"event=process.start_failed process={process} error=SettingsError" in told
-        assert "exit_status=1" in told
-        assert "hunter2" not in told
+        assert f"event=process.start_failed process={process} error=SettingsError" in output
+        assert "exit_status=1" in output
+        assert "hunter2" not in output
 
 
 def test_each_migration_says_whether_it_supports_older_code():
-    """What is noted in the database is the oldest code whose every later migration suits it."""
+    """The database records the oldest revision after which every migration suits older code."""
     from alembic.config import Config  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
@@ -123,20 +123,20 @@ def test_each_migration_says_whether_it_supports_older_code():
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     scripts = ScriptDirectory.from_config(config)
-    says = [script.module.supports_older_code for script in scripts.walk_revisions()]
-    assert all(isinstance(each, bool) for each in says)
+    supports_older_code = [script.module.supports_older_code for script in scripts.walk_revisions()]
+    assert all(isinstance(each, bool) for each in supports_older_code)
     oldest = oldest_supported(scripts, latest_revision())
     assert oldest in known_revisions()
-    assert all(says[: says.index(False)])
-    assert oldest == known_revisions()[-1 - says.index(False)]
+    assert all(supports_older_code[: supports_older_code.index(False)])
+    assert oldest == known_revisions()[-1 - supports_older_code.index(False)]
 
 
-async def test_a_limit_that_differs_is_said(settings, monkeypatch):
-    """`sluice migrate` puts the first limit in force, and another only where it was set; whoever
-    has another one is told of both.
+async def test_a_limit_that_differs_is_logged(settings, monkeypatch):
+    """`sluice migrate` stores the first limit, and replaces it only if another one was set
+    explicitly. A process with a different limit logs both.
     """
 
-    async def in_force() -> int | None:
+    async def read_stored_limit() -> int | None:
         options = connect_options(settings.database_url or "", pgbouncer=False)
         connection = await asyncpg.connect(**options)
         try:
@@ -144,31 +144,31 @@ async def test_a_limit_that_differs_is_said(settings, monkeypatch):
         finally:
             await connection.close()
 
-    def with_limit(**limit) -> Settings:
+    def settings_with_limit(**limit) -> Settings:
         urls = {"database_url": settings.database_url, "redis_url": settings.redis_url}
         return Settings(**urls, **limit)
 
     monkeypatch.delenv("SHARED_ADDRESS_LIMIT", raising=False)
-    assert await in_force() is None
-    for limit, expected, told in (
+    assert await read_stored_limit() is None
+    for limit, expected, expected_events in (
         ({}, 10, ["setting.changed"]),
         ({}, 10, []),
         ({"shared_address_limit": 25}, 25, ["setting.changed"]),
         ({}, 25, ["setting.differs"]),
     ):
         with capture_logs() as lines:
-            await migrate_database(with_limit(**limit))
-        assert await in_force() == expected
-        assert [line["event"] for line in lines] == told
+            await migrate_database(settings_with_limit(**limit))
+        assert await read_stored_limit() == expected
+        assert [line["event"] for line in lines] == expected_events
     with capture_logs() as lines:
-        warn_if_different(with_limit(), 25)
+        warn_if_different(settings_with_limit(), 25)
     [line] = lines
     assert (line["own_value"], line["stored_value"]) == ("10", "25")
     assert "sluice migrate" in line["remedy"]
 
 
-def test_the_command_line_tells_the_version(monkeypatch):
-    """With the commit that the platform names, or the checkout's."""
+def test_the_command_line_shows_the_version(monkeypatch):
+    """The version is shown with the commit that the platform names, or that of the checkout."""
     monkeypatch.setenv("SOURCE_VERSION", "0123abc")
     assert run_sluice("--version").stdout == f"sluice {version()} (commit 0123abc)\n"
     monkeypatch.setenv("COMMIT", "4567def")
