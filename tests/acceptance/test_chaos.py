@@ -56,8 +56,8 @@ class ChaosRun(NamedTuple):
     def require_logged(self, logged: Iterable[object], stored: Iterable[object]) -> None:
         """Require that what was logged is stored, and that at most one line per fault is missing.
 
-        A process that is killed between a commit and its line, or does not learn of the commit
-        since its connection was cut, does not write the line.
+        A process does not write the line if it is killed between the commit and its line. The same
+        holds if its connection is cut before it learns of the commit.
         """
         logged_counts, stored_counts = Counter(list(logged)), Counter(list(stored))
         assert not logged_counts - stored_counts
@@ -106,7 +106,7 @@ def test_a_short_chaos_run_violates_nothing(run: ChaosRun):
 def test_wrong_arguments_are_refused_before_anything_starts(
     wrong: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    """The exit status is 2, and the error names the argument."""
+    """With a wrong argument the exit status is 2, and the error names the argument."""
     started: list[object] = []
     monkeypatch.setattr(program, "chaos_servers", started.append)
     with pytest.raises(SystemExit) as end:
@@ -140,7 +140,9 @@ def test_1_the_log_shows_the_slowest_job_and_what_delayed_it(run: ChaosRun):
 
 
 def test_2_the_log_shows_the_oldest_waiting_work_of_each_queue(run: ChaosRun):
-    """The newest measurement is shown, and it counts the jobs that wait for their plan."""
+    """The newest measurement of each queue is shown, and it counts the jobs that wait to be
+    planned.
+    """
     logged = [row for row in run.ask(2) if row["event"] == "queue.measured"]
     assert {row["queue"] for row in logged} == {"opt_outs", "bulk"}
     measured = run.events("queue.measured")
@@ -152,7 +154,7 @@ def test_2_the_log_shows_the_oldest_waiting_work_of_each_queue(run: ChaosRun):
 
 
 def test_3_the_log_shows_rejections_by_reason(run: ChaosRun):
-    """The sums equal those of the chunks in Postgres."""
+    """The rejections by reason equal the sums of the chunks in Postgres."""
     logged = {row["reason"]: row["addresses"] for row in run.ask(3)}
     written = {(line["job"], line["chunk"]) for line in run.events("chunk.processed")}
     done = {(row["job"], row["chunk"]): row for row in run.stored("chunks") if _is_done(row)}
@@ -175,7 +177,7 @@ def test_4_the_log_shows_actors_and_their_entry_points(run: ChaosRun):
 
 
 def test_5_the_log_shows_retries_and_splits_with_their_causes(run: ChaosRun):
-    """Every chunk with counted attempts has a failure in the log, and a split is logged."""
+    """The log has a failure for every chunk with counted attempts, and it has a split."""
     logged = run.ask(5)
     failed = {(row["job"], row["chunk"]) for row in logged if row["event"] == "chunk.failed"}
     again = {(row["job"], row["chunk"]) for row in run.stored("chunks") if row["attempts"]}
@@ -186,7 +188,9 @@ def test_5_the_log_shows_retries_and_splits_with_their_causes(run: ChaosRun):
 
 
 def test_6_the_log_shows_times_to_finish_by_account_and_action(run: ChaosRun):
-    """The longest time of each equals that in Postgres, and every job is counted."""
+    """The longest time of each account and action equals that in Postgres, and every job is
+    counted.
+    """
     logged = run.ask(6)
     stored = {job["job"]: job for job in run.stored("jobs") if job["state"] == "completed"}
     kinds = Counter({(row["account"], row["action"]): row["jobs"] for row in logged})
@@ -237,7 +241,7 @@ def test_8_the_log_shows_processes_and_which_died(run: ChaosRun):
 
 
 def test_9_the_log_shows_outages_and_their_ends(run: ChaosRun):
-    """Both servers were away for a while. Each process that noticed, and ran for ten more seconds,
+    """Both servers were down for a while. Each process that noticed, and ran for ten more seconds,
     logs the recovery too.
     """
     assert {"redis_killed", "postgres_restarted"} <= {fault["kind"] for fault in run.faults()}
@@ -291,7 +295,7 @@ def test_12_the_log_shows_the_version_of_each_process(run: ChaosRun):
 
 
 def test_13_the_log_shows_failing_webhooks_with_job_and_reason(run: ChaosRun):
-    """The first delivery was answered 500; every webhook with more than one attempt is listed."""
+    """The first delivery was answered 500. Every webhook with more than one attempt is listed."""
     logged = {row["job"]: row for row in run.ask(13)}
     again = {job["job"] for job in run.stored("jobs") if (job["notice_attempts"] or 0) > 1}
     run.require_logged(logged, again)
@@ -311,7 +315,7 @@ def test_14_the_log_shows_what_operators_did(run: ChaosRun):
 
 
 def test_15_a_correlation_id_follows_a_submission(run: ChaosRun):
-    """It leads from the request through the job, submitted, paused and completed, to each chunk."""
+    """A correlation id leads from the request through the job's events to each of its chunks."""
     by_key = {
         act["job"]
         for act in run.stored("acts")

@@ -62,7 +62,9 @@ def connect(web: WebGroup, source: str = "127.0.0.1") -> socket.socket:
 
 
 def receive_slowly(connection: socket.socket, drop: bytes) -> bytes:
-    """Send `drop` five times a second until the connection ends; return everything received."""
+    """Send `drop` whenever nothing arrives for 0.2 seconds, until the connection ends; return all
+    that was received.
+    """
     received = b""
     connection.settimeout(0.2)
     for _ in range(100):
@@ -149,8 +151,8 @@ def test_connections_that_do_not_read_answers_are_closed(short_timeout_server: S
 
 
 def test_many_connections_do_not_block_new_ones(settings: Settings, tmp_path: Path):
-    """A new connection replaces the one that has been idle for longest. One peer cannot have more
-    connections than its limit.
+    """A new connection replaces the one that has been idle longest. One peer cannot exceed its own
+    limit.
     """
     with (
         WebGroup(

@@ -40,7 +40,7 @@ async def all_lanes_at_work(pool: asyncpg.Pool, job_id: int) -> bool:
 
 @pytest.mark.usefixtures("fleet")
 async def test_lanes_become_idle_when_their_job_is_stopped(pool: asyncpg.Pool, settings: Settings):
-    """When the job is paused or cancelled, eight lanes are held and four are queued. All of them
+    """Eight lanes are held and four are queued when the job is paused or cancelled. All of them
     become idle and stay so, however many chunks are left.
     """
     await fill_large_account(pool, await make_account(pool, "stopped"), 1000)

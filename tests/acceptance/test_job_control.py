@@ -30,8 +30,8 @@ async def under_way(pool: asyncpg.Pool, job_id: int) -> None:
 
 
 async def test_answered_means_done(pool: asyncpg.Pool, settings: Settings, start_group: StartGroup):
-    """Promise 5: once pause or cancel has answered, no more addresses change. The results that
-    exist are kept, and together with the pending pairs they add up to the selection.
+    """Promise 5: no address changes once pause or cancel has answered. Results are kept, and
+    together with the pending pairs they add up to the selection.
     """
     await fill_large_account(pool, await make_account(pool, "stopped"), 20_000)
     start_group(processes=2, CHUNK_SIZE="100")

@@ -71,7 +71,7 @@ async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
 
 
 class WorkerHost(NamedTuple):
-    """A host with a group of workers, whose names begin with `dyno`."""
+    """A host with a group of workers whose names begin with `dyno`."""
 
     host: Host
     dyno: str
@@ -83,7 +83,7 @@ class WorkerHost(NamedTuple):
         return sum(line["event"] == event for line in lines)
 
     def is_original_process(self) -> bool:
-        """Return whether the first process is still the only one."""
+        """Return whether the process that was started first is still running."""
         return self.group.process.poll() is None and self.count_events("worker.started") == 1
 
 
@@ -138,9 +138,7 @@ async def chunks_done_by(pool: asyncpg.Pool, job_id: int, dyno: str) -> set[int]
 async def wait_until_working(
     pool: asyncpg.Pool, settings: Settings, worker_host: WorkerHost
 ) -> None:
-    """Wait until the host has done part of a job. A small job may be over before it joins, so
-    submit more.
-    """
+    """Wait until the host has done part of a job; submit more jobs if one is over before."""
 
     async def has_a_part() -> bool:
         job_id = await submit_over_all(pool, settings, "again", "opt_in", "email1")
@@ -151,7 +149,7 @@ async def wait_until_working(
 
 
 def wait_for_outage(worker_host: WorkerHost, server: str) -> None:
-    """Wait until the host has logged that the server is unreachable, by a failed connection."""
+    """Wait until a new connection of the host has failed, and it has logged the outage."""
     wait_until(
         lambda: worker_host.count_events(f"{server}.unreachable"),
         deadline_seconds=45,
@@ -160,7 +158,7 @@ def wait_for_outage(worker_host: WorkerHost, server: str) -> None:
 
 
 def wait_for_recovery(worker_host: WorkerHost, server: str) -> None:
-    """Wait until the host has logged that the server is back; assert that both came once."""
+    """Wait until the host has logged the recovery; assert that it logged both events once."""
     wait_until(
         lambda: worker_host.count_events(f"{server}.recovered"),
         deadline_seconds=30,

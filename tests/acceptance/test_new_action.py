@@ -46,13 +46,13 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_new_action_passes_its_test_and_those_of_every_action(code: Path):
-    """No other file has to be edited first: no table, no page and no list of actions."""
+    """No other file has to be edited first: neither a table nor a page nor a list of actions."""
     unit = [f"tests/unit/test_{name}.py" for name in ("documents", "transitions", "cli_parsing")]
     python(code, "pytest", "-q", "-x", "-p", "no:cacheprovider", TEST, *unit)
 
 
 def test_the_new_files_follow_the_style_of_the_project(code: Path):
-    """It passes every rule of ruff, ruff's format check and strict mypy."""
+    """The new files pass every rule of ruff, its format check and strict mypy."""
     python(code, "ruff", "check", "--no-cache", ACTION, TEST)
     python(code, "ruff", "format", "--no-cache", "--check", ACTION, TEST)
     python(code, "mypy", ACTION, TEST)

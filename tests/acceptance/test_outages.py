@@ -32,7 +32,7 @@ OUTAGES = ("queue.unreachable", "queue.recovered", "database.unreachable", "data
 
 @pytest.fixture(scope="module")
 def own_servers() -> Iterator[ChaosServers]:
-    """Run servers that this module may stop."""
+    """Run servers that the tests of this module may stop."""
     with server_folder() as folder, chaos_servers(folder / "servers") as servers:
         asyncio.run(migrate(servers.database_url))
         asyncio.run(grant_process_role(servers.database_url))
@@ -41,7 +41,7 @@ def own_servers() -> Iterator[ChaosServers]:
 
 @pytest.fixture
 def settings(own_servers: ChaosServers) -> Iterator[Settings]:
-    """Return settings for these servers; start again afterwards what a test stopped."""
+    """Return settings for these servers; afterwards start again what a test stopped."""
     yield Settings(
         database_url=process_role_url(own_servers.database_url), redis_url=own_servers.redis_url
     )
@@ -134,7 +134,7 @@ async def test_workers_survive_an_outage_of_postgres(
 def test_a_worker_that_starts_without_servers_waits_for_them(
     settings: Settings, own_servers: ChaosServers, tmp_path: Path
 ):
-    """It logs both outages exactly once, and is ready when both servers are back."""
+    """The worker logs both outages exactly once, and is ready when both servers are back."""
     own_servers.kill_redis()
     own_servers.crash_postgres()
     with WorkerGroup(settings, tmp_path / "waiting.log", WORKER_PROCESSES="1") as group:
@@ -155,7 +155,7 @@ def test_a_worker_that_starts_without_servers_waits_for_them(
 def test_a_worker_ends_after_its_startup_timeout(
     settings: Settings, own_servers: ChaosServers, tmp_path: Path
 ):
-    """After STARTUP_TIMEOUT_SECONDS it ends with exit status 1 and an error message."""
+    """After STARTUP_TIMEOUT_SECONDS the worker ends with exit status 1 and an error message."""
     own_servers.kill_redis()
     with WorkerGroup(settings, tmp_path / "waiting.log", STARTUP_TIMEOUT_SECONDS="0.5") as group:
         assert group.process.wait(120) == 1

@@ -78,7 +78,7 @@ async def wait_for_more_chunks(pool: asyncpg.Pool, job_id: int) -> None:
 
 
 async def assert_no_failed_attempts(pool: asyncpg.Pool, job_id: int, group: WorkerGroup) -> None:
-    """Assert that the outage counted as no chunk's failure, in the log and in rejections."""
+    """Assert that no failed attempt was logged, and that no contact was rejected."""
     lines = [json.loads(line) for line in group.lines() if line.startswith("{")]
     assert {"chunk.failed", "worker.failed"}.isdisjoint(line["event"] for line in lines)
     refused = await pool.fetchval("select count(*) from rejections where job_id = $1", job_id)
@@ -130,7 +130,7 @@ async def test_a_killed_workers_transaction_is_rolled_back_immediately(
 async def test_ended_server_sessions_are_not_the_chunks_fault(
     direct: asyncpg.Pool, settings: Settings, start_group: StartGroup
 ) -> None:
-    """Ending all of PgBouncer's sessions, three times in mid-job, counts as no chunk's failure."""
+    """Ending all of PgBouncer's sessions three times in mid-job counts as no failed attempt."""
     await make_twins(direct)
     group = start_group(processes=2, **CHUNKS, **FAST_RECOVERY)
     expected = await run_undisturbed(direct, settings)
@@ -227,7 +227,7 @@ async def test_a_postgres_that_is_down_behind_pgbouncer_is_reported(tmp_path: Pa
 async def test_a_missing_pgbouncer_setting_is_reported(
     pgbouncer: PgBouncer, database_url: str
 ) -> None:
-    """Opening a pool on a PgBouncer without the setting raises an error that names it."""
+    """Opening a pool on a PgBouncer without PGBOUNCER=true raises an error that says so."""
     with pytest.raises(DatabaseUnreachable, match="Set PGBOUNCER=true"):
         await open_pool(pgbouncer.url(database_url), size=1)
 

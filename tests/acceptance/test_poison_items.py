@@ -84,7 +84,7 @@ async def attempts_of(pool: asyncpg.Pool, job_id: int) -> dict[int, int]:
 async def assert_only_poisoned_rejected(
     pool: asyncpg.Pool, account_id: int, job_id: int, *, error: str
 ) -> None:
-    """Assert that every contact but one was applied, and that one rejected with this error text."""
+    """Assert that only the poisoned contact was rejected, with this error text."""
     rows = await pool.fetch("select * from rejections where job_id = $1", job_id)
     assert [(row["contact_id"], row["reason"]) for row in rows] == [(POISONED, "internal_error")]
     assert error in rows[0]["error"]
@@ -113,7 +113,7 @@ async def test_a_decision_that_raises_rejects_one_contact(
         pool, account_id, job_id, error="RuntimeError: it trips over this one"
     )
     failed = [attempts for attempts in (await attempts_of(pool, job_id)).values() if attempts]
-    # Only the chunks of eight, four, two and one that contained the contact.
+    # Only the chunks of eight, four, two and one that contained the contact have failed.
     assert len(failed) == 4
     assert max(failed) == 3
     failures = [line for line in map(json.loads, group.lines()) if line["event"] == "chunk.failed"]

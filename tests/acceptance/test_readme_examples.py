@@ -41,8 +41,8 @@ def test_blocks_are_of_known_languages() -> None:
 
 
 def test_each_answer_of_json_is_compared() -> None:
-    """Each JSON block follows its example, on every page that is run. Otherwise it would be
-    compared with nothing.
+    """Each JSON block belongs to an example, on every page that is run. Otherwise it would not be
+    compared with anything.
     """
     for page in (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in PAGES)):
         blocks = parse_blocks(page)
@@ -72,7 +72,7 @@ def test_the_readme_shows_the_chapters_of_the_demo() -> None:
 async def test_every_example_runs(
     pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, code: Path, tmp_path: Path
 ) -> None:
-    """Run in order, the shell and Python blocks succeed, and do and print what they say."""
+    """The shell and Python blocks, run in order, succeed and print what the README shows."""
     start_group(code=code)
     folder = tmp_path / "anywhere"
     folder.mkdir()

@@ -124,7 +124,9 @@ def test_the_printed_url_answers(running: Running) -> None:
 
 
 def test_a_port_in_use_is_left_alone() -> None:
-    """If the port was not set explicitly, another one is used. If it was, an error names it."""
+    """A port in use is replaced by a free one, unless it was set explicitly: then an error names
+    it.
+    """
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
         unasked = Settings().model_copy(update={"port": port})
@@ -136,7 +138,7 @@ def test_a_port_in_use_is_left_alone() -> None:
 
 
 def test_up_ends_when_a_process_dies(running: Running) -> None:
-    """The exit status is 1, and the other processes are stopped too."""
+    """If a worker dies, the exit status is 1, and all other processes are stopped too."""
     workers = [p for p in running.wait_for_workers() if command_line(p)[-2:] == ["-m", "workers"]]
     min(workers, key=psutil.Process.create_time).kill()
     assert running.process.wait(timeout=60) == 1

@@ -250,7 +250,7 @@ async def _is_gone(pool: asyncpg.Pool, pid: int) -> bool:
 
 
 @pytest.fixture
-def code_that_is_stopped(tmp_path: Path) -> Path:
+def code_that_blocks(tmp_path: Path) -> Path:
     """Copy the code, with an action that blocks."""
     return code_with("stand_still", STANDS_STILL, tmp_path)
 
@@ -259,15 +259,15 @@ async def test_a_blocked_event_loop_ends_its_process_and_logs_where(
     pool: asyncpg.Pool,
     settings: Settings,
     start_group: StartGroup,
-    code_that_is_stopped: Path,
+    code_that_blocks: Path,
 ):
     """The watchdog ends a worker whose event loop is blocked, and logs the place in the code. Its
     replacement does the chunk.
     """
     await make_contacts(pool, "blocked", 3)
-    flag = code_that_is_stopped / "blocked"
+    flag = code_that_blocks / "blocked"
     flag.touch()
-    group = start_group(code=code_that_is_stopped, WATCHDOG_SECONDS="1")
+    group = start_group(code=code_that_blocks, WATCHDOG_SECONDS="1")
     await pool.execute(
         "insert into jobs (account_id, action, fields, selection, requested_by, request_hash,"
         " correlation_id) select id, 'stand_still', '{1}', '{\"all\": true}', 'test', '', 'c'"
@@ -281,7 +281,7 @@ async def test_a_blocked_event_loop_ends_its_process_and_logs_where(
     assert (facts["action"], facts["chunk"]) == ("stand_still", 1)
     assert facts["job"] == await pool.fetchval("select max(id) from jobs")
     flag.unlink()
-    await asyncio.to_thread(start_group, code=code_that_is_stopped)
+    await asyncio.to_thread(start_group, code=code_that_blocks)
     job_id = await pool.fetchval("select max(id) from jobs")
     await wait_for_state(pool, job_id, "completed")
     assert await pool.fetchval("select unchanged from jobs where id = $1", job_id) == 3

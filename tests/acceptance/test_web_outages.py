@@ -35,7 +35,7 @@ def own_servers() -> Iterator[ChaosServers]:
 
 @pytest.fixture
 def outage_settings(own_servers: ChaosServers) -> Iterator[Settings]:
-    """Return settings for these servers; start again afterwards what a test stopped."""
+    """Return settings for these servers; afterwards start again what a test stopped."""
     yield settings_of(own_servers)
     own_servers.start_redis()
     own_servers.start_postgres()
@@ -95,8 +95,8 @@ def test_postgres_may_be_restarted(
 def test_a_stream_breaks_off_with_postgres(
     outage_settings: Settings, outage_web: WebGroup, own_servers: ChaosServers
 ):
-    """A client that follows a job sees that the stream was cut off. The log line says so, and is no
-    error.
+    """A client that follows a job sees that the stream was cut off. The log line says so, and it is
+    no error.
     """
     web = outage_web
     before = len(web.lines())

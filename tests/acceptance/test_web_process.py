@@ -184,8 +184,8 @@ def test_running_requests_do_not_delay_the_shutdown(settings: Settings, tmp_path
 
 
 def test_a_client_that_leaves_is_logged(shared: Shared):
-    """The line is written soon and is no error. A stream's line has its status, and a request
-    without its whole body has status 0. No work goes on for a client that left.
+    """The log line of a lost client is written soon, and is no error. A stream's line has its
+    status; an incomplete request has status 0. No work goes on for that client.
     """
     web = shared.web
     headers = create_key_headers(shared.settings)
@@ -215,8 +215,8 @@ def test_a_client_that_leaves_is_logged(shared: Shared):
 
 
 def test_an_api_key_has_a_maximum_of_streams(shared: Shared):
-    """One more stream than that is answered 429 with Retry-After. Another key has its own limit,
-    and a client that leaves frees its place.
+    """One stream more than the maximum is answered 429 with Retry-After. Another key has its own
+    limit, and a client that leaves frees its place.
     """
     headers, other_headers = (
         create_key_headers(shared.settings),

@@ -65,9 +65,7 @@ async def test_a_contact_linked_concurrently_is_opted_out_too(
 
 
 async def test_the_answer_names_the_stored_status(pool: asyncpg.Pool, settings: Settings):
-    """The answer names the status that is stored. A stronger opt-out made in the meantime keeps its
-    status.
-    """
+    """The answer names the stored status. A stronger opt-out made in the meantime is kept."""
     account_id = await make_account(pool, "shop")
     done = await opt_out(pool, settings)
     assert (done.applied, done.propagated, done.status) == (True, 0, Status.MANUAL)

@@ -111,8 +111,8 @@ async def test_immediate_opt_outs_agree_with_the_model(database_url: str, settin
 async def test_acknowledged_means_committed(
     pool: asyncpg.Pool, settings: Settings, shop: int, database_url: str
 ):
-    """Promise 2: once answered, another connection sees the address and its siblings opted out,
-    each with its result. The job is completed, with its counts and states.
+    """Promise 2: once an opt-out is answered, another connection sees the address and its siblings
+    opted out, each with its result. The job is completed, with its counts and states.
     """
     answer = await opt_out_immediately(pool, settings, opt_out(fields=["email1", "email3"]))
     other = await asyncpg.connect(database_url)
@@ -235,7 +235,9 @@ async def test_an_invalid_request_stores_nothing(
 async def test_an_immediate_opt_out_logs_each_step(
     pool: asyncpg.Pool, settings: Settings, shop: int
 ):
-    """After the commit it logs the events of any job: submitted, received, processed, completed."""
+    """After the commit, an immediate opt-out logs the events of any job, from submitted to
+    completed.
+    """
     with capture_logs() as lines:
         answer = await opt_out_immediately(pool, settings, opt_out(correlation_id="c-1"))
     assert [line["event"] for line in lines] == [
@@ -290,8 +292,8 @@ async def test_an_opt_out_that_fails_is_kept_for_the_workers(
 async def test_a_lost_connection_leaves_nothing_and_the_key_works_afterwards(
     pool: asyncpg.Pool, settings: Settings, shop: int
 ):
-    """If its connection ends while it waits for a lock, it raises and stores nothing. The same key
-    can be sent again.
+    """If the connection ends while the opt-out waits for a lock, it raises and stores nothing. The
+    same key can be sent again.
     """
     request = opt_out(idempotency_key="click")
     async with pool.acquire() as other, other.transaction():
@@ -338,7 +340,7 @@ async def test_a_deadlock_is_retried(pool: asyncpg.Pool, settings: Settings, sho
 async def test_a_long_lock_leaves_the_opt_out_to_the_workers(
     pool: asyncpg.Pool, settings: Settings, shop: int, database_url: str
 ):
-    """After a limited number of tries only the job is stored, for the workers to do."""
+    """After a limited number of tries the opt-out stores only its job, for the workers to do."""
     database = await pool.fetchval("select current_database()")
     await pool.execute(f"alter database {database} set lock_timeout = '20ms'")
     async with (

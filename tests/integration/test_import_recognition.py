@@ -283,8 +283,8 @@ async def test_the_strongest_of_contradicting_statuses_counts(
 async def test_a_stated_marketable_status_needs_permission(
     pool: asyncpg.Pool, driver: ImportDriver
 ):
-    """A column alone never grants permission. Without it a new address is not marketable and an
-    existing one does not become so. With it, the stated status is kept.
+    """A column alone never grants permission. Without it no address becomes marketable, neither a
+    new nor an existing one. With it, the stated status is kept.
     """
     await driver.import_with_statuses([("a@example.com", [Status.CONFIRMED])], permission=False)
     await driver.import_with_statuses([("b@example.com", [Status.CONFIRMED])], permission=True)

@@ -141,7 +141,7 @@ async def test_no_sequence_of_jobs_violates_an_invariant(
     pool: asyncpg.Pool, settings: Settings
 ) -> None:
     """Every invariant holds after any sequence of imports, opt-ins and opt-outs, even if jobs are
-    paused or cancelled midway. It still holds once the paused jobs are done.
+    paused or cancelled midway. All of them still hold once the paused jobs are done.
     """
     numbers = count(1)
 

@@ -78,7 +78,7 @@ async def test_a_job_paused_before_planning_is_planned_on_resume(pool, settings,
 
 
 async def test_a_repeated_command_is_logged_once(pool, settings, job_id):
-    """Repeating a command gives the same answer, changes nothing and logs nothing."""
+    """Only the first command is logged. Repeating it gives the same answer and changes nothing."""
     with capture_logs() as logs:
         for command in (control.pause, control.pause, control.cancel, control.cancel):
             await command(pool, settings, None, job_id)

@@ -60,7 +60,7 @@ async def test_no_more_lanes_are_queued_than_the_limit(
 async def test_no_more_stalled_lanes_are_requeued_than_the_limit(
     pool: asyncpg.Pool, job_id: int, without: tuple[str, ...]
 ) -> None:
-    """The same for the sweeper: of the lanes whose messages were lost, three and no fourth."""
+    """With any plan, the sweeper requeues three stalled lanes and no fourth."""
     await pool.execute(
         "update job_lanes set state = 'queued', touched_at = now() - interval '1 hour'"
         " where job_id = $1",

@@ -219,7 +219,7 @@ async def test_text_after_a_link_does_not_matter(http, pool, settings, accounts)
 
 
 async def test_text_after_an_invalid_link_does_not_make_it_valid(http, pool, accounts, link):
-    """An invalid signature is not found, whatever follows it."""
+    """A link with an invalid signature is not found, whatever follows it."""
     before = await read_everything(pool)
     last = "A" if link[-1] != "A" else "B"
     for tail in TAILS:
@@ -295,9 +295,7 @@ async def test_a_browser_gets_errors_as_a_page(http, pool, accounts, link):
 
 
 async def test_a_browser_gets_a_page_while_postgres_is_down(http, app, link):
-    """A browser gets an HTML page instead of a JSON problem, with a Retry-After header for
-    programs.
-    """
+    """During an outage a browser gets an HTML page, not a JSON problem, with Retry-After."""
     app.state.sluice.pool.terminate()
     answer = await http.post(link, data=PAGE, headers={"Accept": "text/html"})
     assert (answer.status_code, "Please try again" in answer.text) == (503, True)
@@ -331,8 +329,8 @@ async def test_an_endless_body_is_read_only_up_to_the_limit(app, pool, accounts,
 
 
 async def test_an_invalid_link_is_not_found(http, pool, settings, accounts, link):
-    """A link that was changed, cut off or invented is not found. Nor is a link to an address that
-    does not exist or is another account's.
+    """A link that was changed, cut off or invented is not found. Nor is one to an address that does
+    not exist or is another account's.
     """
     before = await read_everything(pool)
     head, _, mac = link.rpartition(".")
@@ -381,7 +379,7 @@ async def test_neither_link_nor_log_contains_the_address(http, accounts, link):
 
 
 def test_links_begin_with_the_public_url(settings):
-    """They begin with PUBLIC_URL if it is set, and otherwise with the base URL of the request."""
+    """A link begins with PUBLIC_URL if it is set, or else with the base URL of the request."""
     token = one_click_url(settings, BASE, 1, 2).removeprefix(f"{BASE}v1/unsubscribe/")
     public = settings.model_copy(update={"public_url": "https://mail.example/s"})
     assert one_click_url(public, BASE, 1, 2) == f"https://mail.example/s/v1/unsubscribe/{token}"

@@ -70,7 +70,7 @@ class PlanDriver:
         return (await submit(self.pool, self.settings, request)).job_id
 
     async def count(self, job_id: int) -> JobState | None:
-        """Plan the job and count its forecast; return the state it is in then."""
+        """Plan the job and count its forecast; return the job's new state."""
         account_id = await account_of(self.pool, job_id)
         async with self.pool.acquire() as connection:
             await plan_job(
@@ -179,7 +179,7 @@ async def test_a_job_does_what_its_plan_forecast(
     field equal the forecast. So does the number of propagated changes, and forecasting changes
     nothing. This holds for lists that have drifted apart too.
     """
-    # Read a handful of contacts in several slices, as otherwise only millions are.
+    # Split a handful of contacts into several slices, as it happens otherwise only with millions.
     monkeypatch.setattr("engine.forecaster.CONTACTS_PER_STATEMENT", 2)
     async with await open_pool(database_url, size=4) as pool:
 
@@ -306,8 +306,8 @@ async def test_the_same_key_without_a_plan_is_another_request(
 async def test_a_failed_forecast_leaves_no_connection_in_use(
     database_url: str, settings: Settings, shop: int, monkeypatch: pytest.MonkeyPatch
 ):
-    """If one of two connections fails, both are returned to the pool only after the other has
-    finished. The next call then counts the job.
+    """If one of two connections fails, both are returned to the pool, once the other has finished.
+    The next call then counts the job.
     """
     monkeypatch.setattr("engine.forecaster.CONTACTS_PER_STATEMENT", 1)
     count_slice = forecasting.count_slice

@@ -6,8 +6,8 @@ from db.pool import open_pool
 
 
 async def test_waiters_for_a_connection_are_served_in_order(database_url: str):
-    """Five hundred tasks want the only connection, one after the other. Each gets it before the
-    tasks that came later.
+    """Many tasks ask for the only connection, one after the other. Each gets it before the tasks
+    that asked later.
     """
     arrived: list[int] = []
     served: list[int] = []

@@ -94,7 +94,7 @@ def test_each_statement_is_hot_or_exempt():
 
 @pytest.mark.parametrize(("subject", "name"), hot_statements())
 async def test_a_hot_statement_reads_only_what_it_needs(connection, indexes, subject, name):
-    """None of its plans reads a whole table, account or large job, even in a CTE or a subquery."""
+    """No plan of a hot statement reads a whole table, account or large job, even in a subquery."""
     for plan in await all_plans(connection, subject, name):
         assert not query_plans.find_excessive_reads(plan, indexes, whole_job=name in WHOLE_IMPORT)
 
@@ -210,8 +210,8 @@ async def test_a_missing_index_is_found(connection, indexes, index, subject, nam
 
 
 async def test_triggers_read_only_what_they_need(connection):
-    """Plans do not show triggers and foreign keys. Those that run when a chunk writes read no whole
-    table either. The last lines show that a whole read would be noticed.
+    """The triggers and foreign keys of a chunk's writes, which plans do not show, read no whole
+    table. The last lines show that the test would notice one.
     """
     async with rolled_back(connection):
         before = await count_whole_reads(connection)

@@ -81,7 +81,7 @@ class Fleet:
         )
 
     def wait_until_idle(self) -> None:
-        """Wait until nothing was fetched for half a second. Polling fetches every 50 ms."""
+        """Wait until nothing was fetched for half a second; polling fetches every 50 ms."""
         fetches, since = self.fetches(), time.monotonic()
 
         def rests() -> bool:

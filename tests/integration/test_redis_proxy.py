@@ -61,7 +61,7 @@ def test_a_connection_that_was_stalled_is_cut(proxy: RedisProxy):
 
 
 def test_a_server_that_is_down_is_reported_immediately(tmp_path: Path):
-    """If no server listens behind it, the proxy closes the connection."""
+    """If no server listens behind the proxy, it closes the connection."""
     with (
         RedisProxy(tmp_path / "nobody.sock") as proxy,
         client_of(proxy) as client,

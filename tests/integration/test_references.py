@@ -57,7 +57,7 @@ async def two_accounts(pool: asyncpg.Pool) -> None:
 async def test_the_database_rejects_what_foreign_keys_would(
     pool: asyncpg.Pool, statement: str
 ) -> None:
-    """Any statement that breaks a reference fails as a whole, with the error of a foreign key."""
+    """Any statement that breaks a reference fails as a whole, with a foreign key violation."""
     with pytest.raises(asyncpg.ForeignKeyViolationError):
         await pool.execute(statement)
 

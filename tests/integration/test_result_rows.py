@@ -20,8 +20,8 @@ async def test_packed_rows_read_back_as_they_were(
     pool: asyncpg.Pool, contacts: dict[int, int] | None
 ) -> None:
     """Every column, NULL, microsecond and largest number is read back unchanged. Rows are ordered
-    by item and field, whatever their outcome. This holds for contacts of their own, for other
-    contacts and for none.
+    by item and field, whatever their outcome. Results may name their items' own contacts, other
+    contacts or none.
     """
     decided_at = datetime(2024, 2, 29, 23, 59, 59, 123457, tzinfo=UTC)
     direct, propagated = Cause.DIRECT, Cause.PROPAGATED

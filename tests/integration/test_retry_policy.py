@@ -17,8 +17,8 @@ from tests.kit.sample_account import REFUSED_BY_POSTGRES, AccountDriver
 async def test_no_contact_is_rejected_after_the_job_was_stopped(
     pool: asyncpg.Pool, settings: Settings, stop
 ) -> None:
-    """Promise 5: a contact fails for the last time, and the job is paused or cancelled before that
-    is handled. The contact is then not rejected.
+    """Promise 5: a contact fails for the last time, and the job is paused or cancelled before the
+    failure is handled. The contact is then not rejected.
     """
     await pool.execute(REFUSED_BY_POSTGRES)
     await make_account(pool, "stopped")

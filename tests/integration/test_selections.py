@@ -110,8 +110,8 @@ fields_named = st.none() | st.permutations(FIELDS).flatmap(
 
 
 async def test_a_search_finds_the_contacts_that_a_job_selects(http, key_of, pool):
-    """Both select the same contacts for any account, conditions and fields, and report the same
-    fields. The counts cover the addresses in these fields only.
+    """Search and job select the same contacts for any account, conditions and fields, and report
+    the same fields. The counts cover the addresses in these fields only.
     """
     numbers = iter(range(1, 10_000))
 
@@ -196,7 +196,7 @@ async def test_an_address_in_another_field_needs_that_field_named(http, key, poo
 
 
 async def test_engagement_is_searched_in_the_named_fields(http, key, pool):
-    """All conditions must hold for one and the same address in one of the fields."""
+    """An address in the named fields has to meet the condition on engagement."""
     account_id = await pool.fetchval("select id from accounts")
     await fill(
         pool,

@@ -119,7 +119,7 @@ async def test_no_lane_claims_the_current_chunk_of_another(pool: asyncpg.Pool, j
 async def test_one_of_two_lanes_counts_an_attempt_at_a_suspect_chunk(
     pool: asyncpg.Pool, job_id: int
 ) -> None:
-    """No other lane claims the chunk while that one's worker may be alive, so two lanes that come
+    """No other lane claims the chunk while that one's worker may be alive. So two lanes that come
     at the same time do not count two attempts.
     """
     key = await key_of(pool, job_id)

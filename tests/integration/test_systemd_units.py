@@ -40,7 +40,9 @@ async def superuser(servers) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def test_the_statements_make_a_database_that_migrates(servers, superuser):
-    """The statements run as shown, apart from the name, and give the role every right it needs."""
+    """The statements run as shown, apart from the name. They give the role every right that
+    migrating needs.
+    """
     (block,) = re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL)
     name = f"sluice_{uuid4().hex[:12]}"
     statements = re.sub(r"\bsluice\b", name, block).split(";")

@@ -131,7 +131,7 @@ def test_every_connection_to_postgres_has_keepalive(database_url: str, new_loop)
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_a_copy_whose_connection_is_lost_ends(database_url: str, new_loop) -> None:
-    """It ends even while it waits to write, and the error is transient."""
+    """A COPY on a lost connection ends, even while it waits to write. The error is transient."""
 
     async def check() -> None:
         relay = Relay(socket_of(database_url))
@@ -168,7 +168,7 @@ def test_a_copy_whose_connection_is_lost_ends(database_url: str, new_loop) -> No
 
 
 async def test_a_socket_in_the_file_system_is_left_alone(database_url: str) -> None:
-    """Its peer cannot disappear unnoticed, and some of the options do not exist for it."""
+    """The peer of such a socket cannot disappear unnoticed, and it lacks some of the options."""
     socket_of(database_url)
     async with await make_pool(database_url, size=1) as pool, pool.acquire() as connection:
         raw_socket = connection._transport.get_extra_info("socket")
@@ -176,7 +176,7 @@ async def test_a_socket_in_the_file_system_is_left_alone(database_url: str) -> N
 
 
 async def test_every_connection_to_redis_has_keepalive(settings: Settings) -> None:
-    """Connections of consumers and of clients that enqueue have the same options."""
+    """The client that consumers and enqueuing processes use sets the same options."""
     path = urlsplit(settings.redis_url).path
     if not path.endswith(".sock"):
         pytest.skip("the server given is reached in another way than by a socket")

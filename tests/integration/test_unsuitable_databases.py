@@ -147,7 +147,7 @@ async def test_the_missing_rights_of_a_role_are_listed(role, empty_database_url,
 
 
 async def test_a_role_without_read_access_is_reported(role, database_url, sluice):
-    """Another role migrated the database; first no table is readable, then one is still not."""
+    """A role without access to another role's database gets an error that names the table."""
     url = as_role(database_url, role)
     for arguments in (["migrate"], ["jobs"]):
         status, message = await sluice(url, *arguments)
@@ -158,7 +158,7 @@ async def test_a_role_without_read_access_is_reported(role, database_url, sluice
 
 
 async def test_a_read_only_database_is_reported(role, empty_database_url, sluice):
-    """A replica is such a database."""
+    """A replica is read-only too, so the message names the primary server."""
     name = urlsplit(empty_database_url).path[1:]
     await execute(empty_database_url, f"alter database {name} owner to {role}")
     await execute(empty_database_url, f"alter role {role} set default_transaction_read_only = on")
@@ -168,7 +168,7 @@ async def test_a_read_only_database_is_reported(role, empty_database_url, sluice
 
 
 async def test_a_missing_database_or_role_is_reported(servers, sluice):
-    """The message says how to create it."""
+    """The message for a missing database says how to create one; for a role, to check the user."""
     url = urlsplit(servers.database_url)._replace(path="/no_such_database").geturl()
     with pytest.raises(DatabaseUnreachable, match=r"does not exist.*create database NAME"):
         await migrate(url)

@@ -132,8 +132,8 @@ def test_each_migration_says_whether_it_supports_older_code():
 
 
 async def test_a_limit_that_differs_is_logged(settings, monkeypatch):
-    """`sluice migrate` stores the first limit, and replaces it only if another one was set
-    explicitly. A process with a different limit logs both.
+    """`sluice migrate` stores the first limit, and replaces it only by one that was set explicitly.
+    A process with a different limit logs both.
     """
 
     async def read_stored_limit() -> int | None:
