@@ -1,4 +1,7 @@
-"""The base class of bulk actions."""
+"""The base class of bulk actions.
+
+`sluice new-action NAME` writes a new one with its test; see `docs/extending.md`.
+"""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple

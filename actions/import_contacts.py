@@ -1,8 +1,8 @@
 """Import: create contacts, and give each new address its first status.
 
 "If you do not have permission, the system assigns a non-marketable status; if you do, single
-opt-in" (seeds 000, 001, 002). An existing address keeps its status, unless a permission opts it in
-by the rules of `opt_in`.
+opt-in" (seeds 000 to 002: `docs/glossary.md`). An existing address keeps its status, unless a
+permission opts it in by the rules of `opt_in`.
 
 A file may state statuses itself, as an export of Keap does. A stated suppression is believed. A
 stated marketable status counts only with permission, which the importer claims and no column does.

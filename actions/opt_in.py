@@ -2,7 +2,7 @@
 
 "Only emails that are in the Non-Marketable status will be opted in through the mass action.
 Email addresses that have been opted out either by the recipient or by a user cannot be opted
-back in" (seeds 000, 001, 002; the same rule in 004).
+back in" (seeds 000 to 002, and the same rule in 004: `docs/glossary.md`).
 """
 
 from actions.bulk_action import BulkAction, Params, Transition
@@ -52,8 +52,9 @@ _DECISIONS = {row.from_status: row.decision for row in OPT_IN_TRANSITIONS}
 def decide_opt_in(state: AddressState) -> Decision:
     """Apply the opt-in table, and reject an address with a sibling opted out in its own right.
 
-    `engine/chunk_reader.py` (`find_opted_out_siblings`) finds these addresses, in memory and by
-    the statement `find_with_opted_out_sibling` of `db/sql/chunk_addresses.sql`.
+    A role address does not count as such a sibling. An import with permission has the same rule
+    (`actions/import_contacts.py`). `find_with_opted_out_sibling` of `engine/chunk_reader.py` finds
+    these addresses, in memory and by the statement of that name in `db/sql/chunk_addresses.sql`.
     """
     decision = _DECISIONS[state.status]
     if decision.outcome is Outcome.APPLIED and state.sibling_opted_out:

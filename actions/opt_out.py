@@ -1,7 +1,7 @@
 """Opt out: suppress addresses and their siblings.
 
 A status is replaced only by one of a higher rank, so neither order nor repetition matters.
-Propagation to siblings is what the script of seed 003 was written for.
+Propagation to siblings is what the script of seed 003 was written for (`docs/glossary.md`).
 """
 
 from typing import Literal

@@ -1,4 +1,7 @@
-"""The actions that exist: those that the modules of this package define."""
+"""The actions that exist: those that the modules of this package define.
+
+No action is registered by hand. `sluice new-action NAME` writes a module; see `docs/extending.md`.
+"""
 
 import importlib
 import inspect

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import asyncpg
 import redis
 
-from cli.owner import migrate_database, open_current_pool
+from cli.table_owner import migrate_database, open_current_pool
 from db.deployment import get_shared_address_limit
 from runtime import logs
 from runtime.devservers.extra import settings_with_servers

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from cli.context import command_settings
-from cli.owner import connect_as_owner, migrate_database
 from cli.rendering import print_text
+from cli.table_owner import connect_as_owner, migrate_database
 from db.grants import grant, grants
 from db.migrate import latest_revision
 from runtime import events, logs

@@ -131,7 +131,7 @@ async def _write_table(ctx: CommandContext, listing: Export, limit: int) -> None
         print_text("There are no such results.")
         return
     columns = listing.columns
-    if listing.columns == exports.RESULT_COLUMNS:
+    if listing.columns == exports.CSV_COLUMNS:
         columns = ("contact_id", "field", "address", "outcome", "change")
         for row in found:
             row["change"] = _describe_change(row)

@@ -9,8 +9,8 @@ from contextlib import closing
 import typer
 
 from cli.context import configure_logs, require_redis
-from cli.owner import migrate_database
 from cli.rendering import print_text
+from cli.table_owner import migrate_database
 from runtime.devservers.extra import DEFAULT_DIRECTORY, settings_with_servers
 from runtime.devservers.procfile import PROCFILE, require_honcho, run_procfile
 from runtime.devservers.signing_key import load_or_create_signing_key

@@ -152,9 +152,10 @@ async def update_addresses(
     Return False if an address no longer has its version, and so was not updated. The caller must
     then roll the transaction back.
 
-    Nearly always all changes are alike, and it is enough to send the ids and the distinct versions.
-    So one statement, after all locks, must have read the versions of unlocked addresses. Otherwise
-    a later change of one address could have a version that was read for another.
+    Nearly always all changes are alike. Then only the ids and the distinct versions are sent, and
+    any of these versions is accepted for each address. This is safe only if one statement, after
+    all locks were taken, read the versions of all unlocked addresses. A later change of any of them
+    then has a version that is not among these.
     """
     if not changes:
         return True

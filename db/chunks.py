@@ -15,8 +15,9 @@ _sql = load("chunks")
 class ClaimedChunk(NamedTuple):
     """A chunk whose row this transaction has locked; `attempts` were made before.
 
-    `suspect_attempts` is None unless a worker was lost with the chunk. It is the number of attempts
-    that were counted before they were made and have not ended.
+    `suspect_attempts` is None for a chunk that is not a suspect. Otherwise it is the number of
+    attempts that were counted before they began and have not ended: those that lost their worker,
+    and the present one.
     """
 
     chunk_no: int

@@ -27,7 +27,7 @@ MAX_SCANNED_ROWS = 100_000
 
 CHUNKS_PER_PAGE = 10
 
-RESULT_COLUMNS = (
+CSV_COLUMNS = (
     *("contact_id", "field", "address", "outcome", "reason", "from_status", "to_status"),
     *("cause", "source_address", "decided_at", "error"),
 )
@@ -122,7 +122,7 @@ def export_results(
         end = await _sql.results_scanned_to(connection, **scanned) if is_filtered else None
         return Page(lines, rows, tuple(end) if end else None)
 
-    return Export(RESULT_COLUMNS, (-MAX_ID - 1, 0, Cause.DIRECT), read_page)
+    return Export(CSV_COLUMNS, (-MAX_ID - 1, 0, Cause.DIRECT), read_page)
 
 
 def export_unprocessed_contacts(job: JobKey) -> Export:

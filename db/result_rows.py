@@ -22,14 +22,15 @@ _ROW_COLUMNS = (
     *ResultKind._fields,
     "source_address_id",
 )
-RESULT_COLUMNS = (*_CHUNK_COLUMNS, *_ROW_COLUMNS)
+STORED_COLUMNS = (*_CHUNK_COLUMNS, *_ROW_COLUMNS)
 """The columns of `results`, in the order in which COPY sends them."""
 
 ResultRows: TypeAlias = Mapping[ResultKind, Sequence[ResultRow]]
 """Results by kind."""
 
 Contacts: TypeAlias = Mapping[int, int] | None
-"""The contacts of items whose id is not their contact's; None if the items are no contacts."""
+"""Maps an item's id to its contact's id where the two differ; None if the items are listed
+addresses, which have no contact."""
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -68,7 +69,7 @@ def pack_rows(
     """
     microseconds = (decided_at - _EPOCH) // _MICROSECOND
     begin = _BEGIN(
-        len(RESULT_COLUMNS), 8, job.account_id, 8, job.job_id, 4, chunk_no, 8, microseconds
+        len(STORED_COLUMNS), 8, job.account_id, 8, job.job_id, 4, chunk_no, 8, microseconds
     )
     packed: list[tuple[int, int, bytes]] = []
     for kind, of_kind in rows.items():

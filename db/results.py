@@ -6,7 +6,7 @@ from datetime import datetime
 import asyncpg
 
 from db.queries import load
-from db.result_rows import RESULT_COLUMNS, Contacts, ResultRows, pack_rows, result_objects
+from db.result_rows import STORED_COLUMNS, Contacts, ResultRows, pack_rows, result_objects
 from schemas.job_key import JobKey
 
 _sql = load("results")
@@ -44,7 +44,7 @@ async def insert_results(
             job, chunk_no=chunk_no, decided_at=decided_at, rows=rows, contacts=contacts
         )
         await connection.copy_to_table(
-            "results", source=packed, columns=RESULT_COLUMNS, format="binary"
+            "results", source=packed, columns=STORED_COLUMNS, format="binary"
         )
 
 

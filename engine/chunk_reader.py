@@ -84,9 +84,10 @@ class ChunkReader(NamedTuple):
     ) -> ChunkSnapshot:
         """Lock the linked addresses and their siblings in id order, then read them.
 
-        Without `lock_all`, role addresses are only read: their opt-outs are not propagated to
-        later contacts. No other transaction sees `new_addresses`, so they need no lock. Raises
-        ConcurrentLink if a sibling was linked before the locks were taken.
+        Without `lock_all`, role addresses are read but not locked. Their opt-outs do not propagate
+        to contacts that are linked later, so no lock has to prevent such links. `new_addresses`
+        need no lock either, since no other transaction sees them. Raises ConcurrentLink if a
+        sibling was linked before the locks were taken.
         """
         account_id = self.job.account_id
         wanted = {link[2] for link in links}
@@ -146,20 +147,21 @@ class ChunkReader(NamedTuple):
             )
         )
 
-    async def find_opted_out_siblings(
+    async def find_with_opted_out_sibling(
         self, facts: ChunkFacts, links: Sequence[Link] = ()
     ) -> frozenset[int]:
-        """Return the addresses with a sibling whose opt-out is propagated, if the action asks.
+        """Return the selected addresses with a sibling that is opted out in its own right.
 
-        An address of one contact has only that contact's other addresses as siblings. Most of them
-        are in memory: `links`. Only shared addresses need a look at other contacts.
+        A role address does not count as such a sibling. Return none unless the action checks
+        siblings. If one contact holds an address, its siblings are that contact's other addresses,
+        which `links` has in memory. Only for shared addresses does Postgres look at other contacts.
         """
         if not self.action.checks_siblings:
             return frozenset()
-        found = _siblings_in_memory(facts, links) if links else set()
-        direct = {link[2] for link in facts.selected_links()}
+        found = _find_with_opted_out_sibling_in_links(facts, links) if links else set()
+        selected = {link[2] for link in facts.selected_links()}
         shared = self._filter_sibling_dependent(
-            [id_ for id_ in direct if facts.addresses[id_][3] > 1], facts.addresses
+            [id_ for id_ in selected if facts.addresses[id_][3] > 1], facts.addresses
         )
         if shared:
             found.update(
@@ -192,19 +194,22 @@ class ChunkReader(NamedTuple):
         return found
 
 
-def _siblings_in_memory(facts: ChunkFacts, links: Sequence[Link]) -> set[int]:
-    """Return the addresses with a sibling on the same contact whose opt-out is propagated."""
+def _find_with_opted_out_sibling_in_links(facts: ChunkFacts, links: Sequence[Link]) -> set[int]:
+    """Return the addresses with a sibling on the same contact that is opted out in its own right.
+
+    A role address does not count as such a sibling.
+    """
     limit = facts.shared_address_limit
-    propagating = {
+    opted_out = {
         id_
         for id_, (status, source, _, contact_count) in facts.addresses.items()
         if status in _OWN_RIGHT and source is None and contact_count <= limit
     }
-    if not propagating:
+    if not opted_out:
         return set()
     by_contact: dict[int, set[int]] = {}
     for contact_id, _, address_id in links:
-        if address_id in propagating:
+        if address_id in opted_out:
             by_contact.setdefault(contact_id, set()).add(address_id)
     return {
         address_id

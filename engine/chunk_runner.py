@@ -1,7 +1,15 @@
 """One chunk, one transaction: claim, read, decide, write, mark done, or nothing of it.
 
 The transaction begins and ends in `ChunkRunner.run_next`. Nothing below it commits, and every error
-rolls all of it back.
+rolls all of it back. Transactions apart from it:
+
+- The worker records the current chunk in its lane, over a second connection
+  (`workers/lane_heartbeat.py`).
+- An attempt at a suspect chunk is counted before the chunk's transaction begins
+  (`workers/slices.py`).
+- A failure is handled after the rollback (`engine/retry_policy.py`).
+- An immediate opt-out decides its one chunk in a transaction of its own
+  (`producers/immediate_opt_out.py`).
 """
 
 import asyncio
@@ -51,7 +59,11 @@ class DecidedChunk(NamedTuple):
 
     @property
     def changes(self) -> dict[int, Change]:
-        """The changes to write, without those that gave new addresses their first status."""
+        """The changes to write.
+
+        An address that the chunk created has its first status already, so it needs no change unless
+        an opt-out was propagated to it.
+        """
         return {
             id_: change
             for id_, change in self.decisions.changes.items()
@@ -90,18 +102,22 @@ class ActiveLane(NamedTuple):
     """The lane for which chunks are worked on.
 
     The search for the next chunk begins at `share` (0 to 1) of the job's chunks. With `is_suspect`,
-    every chunk is treated as a suspect. `on_claim` records the claimed chunk; it must not raise.
+    every chunk is treated as a suspect. `record_current` records the claimed chunk in the lane; it
+    must not raise.
     """
 
     number: int
     share: float
     is_suspect: bool
-    on_claim: Callable[[int], Awaitable[None]]
+    record_current: Callable[[int], Awaitable[None]]
 
 
 @contextmanager
 def _wrap_errors(chunk: ClaimedChunk) -> Iterator[None]:
-    """Raise any error as ChunkFailed, except those that begin the chunk again."""
+    """Raise an error of the block as ChunkFailed.
+
+    Let pass ConcurrentLink and StaleRead, after which the chunk is tried again, and ChunkSuspected.
+    """
     try:
         yield
     except (ConcurrentLink, StaleRead, ChunkFailed, ChunkSuspected):
@@ -147,7 +163,7 @@ class ChunkRunner(NamedTuple):
         while True:
             tries += 1
             chunk = None
-            claim_task: asyncio.Task[None] | None = None
+            record_task: asyncio.Task[None] | None = None
             try:
                 async with connection.transaction():
                     chunk = await self._claim(connection, only_chunk_no, lane)
@@ -155,8 +171,8 @@ class ChunkRunner(NamedTuple):
                         return None
                     if only_chunk_no is None and lane is not None:
                         # Concurrently with the chunk's own statements, which do not wait for it.
-                        claim_task = asyncio.ensure_future(lane.on_claim(chunk.chunk_no))
-                    return await self._process(connection, chunk, claim_task, lock_all=lock_all)
+                        record_task = asyncio.ensure_future(lane.record_current(chunk.chunk_no))
+                    return await self._process(connection, chunk, record_task, lock_all=lock_all)
             except (StaleRead, ConcurrentLink) as error:
                 lock_all = lock_all or isinstance(error, StaleRead)
                 if tries == MAX_TRIES:
@@ -169,8 +185,8 @@ class ChunkRunner(NamedTuple):
                 raise ChunkFailed(chunk, is_chunk_fault=False) from error
             finally:
                 # A record made after that of the next chunk would name the wrong chunk.
-                if claim_task is not None:
-                    await claim_task
+                if record_task is not None:
+                    await record_task
 
     async def _claim(
         self, connection: asyncpg.Connection, only_chunk_no: int | None, lane: ActiveLane | None
@@ -188,13 +204,13 @@ class ChunkRunner(NamedTuple):
         self,
         connection: asyncpg.Connection,
         chunk: ClaimedChunk,
-        claim_task: Awaitable[None] | None,
+        record_task: Awaitable[None] | None,
         *,
         lock_all: bool,
     ) -> ChunkResult:
         """Decide and write the chunk, and mark it done."""
         began = time.perf_counter()
-        decided = await self.decide(connection, chunk, lock_all=lock_all, claim_task=claim_task)
+        decided = await self.decide(connection, chunk, lock_all=lock_all, record_task=record_task)
         with _wrap_errors(chunk):
             try:
                 await self._write(connection, chunk, decided)
@@ -215,12 +231,13 @@ class ChunkRunner(NamedTuple):
         *,
         lock_all: bool,
         lookup: ListLookup | None = None,
-        claim_task: Awaitable[None] | None = None,
+        record_task: Awaitable[None] | None = None,
     ) -> DecidedChunk:
-        """Read and decide the chunk. The decisions wait for `claim_task`.
+        """Read the chunk, wait for `record_task`, then decide.
 
         `lookup` has the addresses of a list that is not stored. Raises StaleRead or ConcurrentLink
-        if the transaction must begin again, after StaleRead with `lock_all`; otherwise ChunkFailed.
+        if the caller must begin the transaction again; after StaleRead, with `lock_all`. Any other
+        error is raised as ChunkFailed.
         """
         with _wrap_errors(chunk):
             require_suspect_attempts_left(chunk)
@@ -234,8 +251,8 @@ class ChunkRunner(NamedTuple):
                 lookup,
             )
             snapshot = await source_of(self.job).read(reader, chunk)
-            if claim_task is not None:
-                await claim_task
+            if record_task is not None:
+                await record_task
             try:
                 decisions = decide_chunk(self.action, self.params, snapshot.facts)
             except Exception as error:

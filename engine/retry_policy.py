@@ -1,8 +1,24 @@
-"""What happens to a chunk that failed: it is retried, then split, and at last one item is rejected.
+"""The policy for a chunk that failed: retry it, then split it, and at last reject one item.
 
-`_next_step` decides, and `FailureHandler` does it. Attempts are counted in Postgres, in a
-transaction of their own, after that of the chunk was rolled back. Transient errors (`db.errors`)
-do not count and do not come here.
+`_next_step` decides, and `FailureHandler` acts, in a transaction of its own after that of the chunk
+was rolled back. Transient errors (`db/errors.py`) do not count as attempts and do not come here.
+Nor do immediate opt-outs: their transaction is rolled back, and their request fails.
+
+**A chunk that raises an error** gets MAX_ATTEMPTS attempts, 3. After the first it waits
+RETRY_SECONDS (`runtime/settings.py`, by default 1 s), after each further one 4 times as long: 1 s,
+then 4 s. The third failure splits the chunk, and its halves begin without attempts. A chunk of one
+item is rejected instead, with `internal_error`, and the job goes on. If 100 items were rejected
+before any chunk succeeded (MAX_REJECTED_WITHOUT_SUCCESS), `workers/job_end.py` fails the job.
+
+**A chunk whose worker process was lost** becomes a suspect. A worker is lost if its lane was silent
+for STALLED_AFTER_SECONDS and nothing holds the lane's lock. The sweeper then gives the lane a new
+token and makes its chunk a suspect (`requeue_stalled_lanes` in `db/sql/lanes.sql`).
+
+A suspect is worked on alone in its process, so that another loss points to this chunk. Its attempt
+is counted before it is made, so that it counts even if the process dies. MAX_LOSSES_OF_SUSPECT (1)
+more loss splits the chunk, and its halves are suspects too. A suspect of one item is rejected after
+MAX_LOSSES_OF_ONE_ITEM (2) more losses. The next attempt finds that limit and raises WorkersLost. If
+a suspect raises another error, the rule of 3 attempts holds.
 """
 
 from typing import Literal, NamedTuple, TypeAlias
@@ -23,13 +39,14 @@ log = logs.get_logger()
 MAX_ATTEMPTS = 3
 """How often a chunk is attempted before it is split."""
 
-MAX_SUSPECT_ATTEMPTS = 1
-"""How many worker processes a suspect chunk may lose before it is split. If a worker was lost by
-chance, the split does no harm."""
+MAX_LOSSES_OF_SUSPECT = 1
+"""How many more worker processes a suspect chunk loses before it is split. The loss that made it a
+suspect does not count. If a worker was lost by chance, the split does no harm."""
 
-MAX_SUSPECT_ATTEMPTS_OF_ONE = 2
-"""The same for a chunk of one item, which is then rejected. To reject an innocent item, three
-workers would have to be lost by chance, each with this item in work."""
+MAX_LOSSES_OF_ONE_ITEM = 2
+"""How many more worker processes a suspect chunk of one item loses before the item is rejected.
+The loss that made it a suspect does not count. An item that is not the cause is rejected only if
+three workers are lost by chance, each while it works on this item."""
 
 MAX_REJECTED_WITHOUT_SUCCESS = 100
 """How many items may be rejected one by one before any chunk is done. Then the job fails: the cause
@@ -37,13 +54,13 @@ is not in the items."""
 
 MAX_ERROR_CHARACTERS = 2000
 
-_NextStep: TypeAlias = Literal["again", "split", "rejected"]
+_NextStep: TypeAlias = Literal["retry", "split", "rejected"]
 
 
 def _next_step(chunk: ClaimedChunk, attempts: int, error: BaseException) -> _NextStep:
     """Return what to do with a chunk whose last attempt, of this many, raised the error."""
     if attempts < MAX_ATTEMPTS and not isinstance(error, WorkersLost):
-        return "again"
+        return "retry"
     return "split" if len(chunk.item_ids) > 1 else "rejected"
 
 
@@ -57,7 +74,7 @@ class WorkersLost(SluiceError):
 
 def require_suspect_attempts_left(chunk: ClaimedChunk) -> None:
     """Raise WorkersLost if the chunk has lost as many workers as a suspect chunk may."""
-    limit = MAX_SUSPECT_ATTEMPTS if len(chunk.item_ids) > 1 else MAX_SUSPECT_ATTEMPTS_OF_ONE
+    limit = MAX_LOSSES_OF_SUSPECT if len(chunk.item_ids) > 1 else MAX_LOSSES_OF_ONE_ITEM
     if (chunk.suspect_attempts or 0) > limit:
         raise WorkersLost(lost=limit)
 
@@ -105,11 +122,11 @@ class FailureHandler(NamedTuple):
                 error=type(error).__name__,
                 location=logs.error_location(error),
                 next_step=step,
-                retry_in_seconds=delay_seconds if step == "again" else None,
+                retry_in_seconds=delay_seconds if step == "retry" else None,
                 worker=self.worker,
             )
             failure = _Failure(chunk.chunk_no, attempts, describe_error(error))
-            if step == "again":
+            if step == "retry":
                 await chunks.postpone_chunk(
                     connection,
                     self.job.key,
@@ -131,7 +148,7 @@ class FailureHandler(NamedTuple):
             events.CHUNK_SPLIT,
             **self.job.log_fields,
             chunk=failure.chunk_no,
-            contacts=item_count,
+            items=item_count,
         )
 
     async def _reject(

@@ -38,7 +38,7 @@ _TEXTS = {
     "version": "the version of Sluice",
     "commit": "the commit that runs; null if neither the platform nor a checkout tells it",
     "location": "where in the code the error was raised, the innermost place first",
-    "next_step": "what happens next: again (another attempt), split (into two halves), or rejected"
+    "next_step": "what happens next: retry (another attempt), split (into two halves), or rejected"
     " (its only item)",
     "process": "worker, web or release (`sluice migrate`)",
     "cause": "the type of the error that caused it; null if there is none",
@@ -70,6 +70,7 @@ _INTEGERS = {
     "propagated": "how many siblings an opt-out was, or would be, propagated to",
     "chunk": "the chunk's number within the job, from 1",
     "contacts": "how many contacts it had",
+    "items": "how many items it had",
     "recognized": "how many of those rows were about existing contacts",
     "rejected_rows": "how many rows of the file were rejected",
     "refused": "how many were refused with 503 since the last such line, because no room became"

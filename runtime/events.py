@@ -110,7 +110,7 @@ CHUNK_INTERRUPTED = declare(
 CHUNK_SPLIT = declare(
     "chunk.split",
     "A chunk that failed too often was replaced by its two halves.",
-    f"{_CHUNK} contacts",
+    f"{_CHUNK} items",
 )
 
 # Completion webhooks

@@ -10,9 +10,9 @@ class AddressState(NamedTuple):
     """All that a decision may depend on. Equal facts always lead to equal decisions.
 
     `status` is None for an address that the job itself creates. `is_propagated` says that the
-    status was propagated. `sibling_opted_out` says that a sibling's own opt-out is propagated to
-    this address; it is known only to actions that ask for it (`BulkAction.checks_siblings`).
-    `stated` is the status that the file of an import states.
+    status was propagated. `sibling_opted_out` says that a sibling is opted out in its own right;
+    a role address does not count as such a sibling. It is False for actions that do not ask for it
+    (`BulkAction.checks_siblings`). `stated` is the status that the file of an import states.
     """
 
     status: Status | None

@@ -1,7 +1,8 @@
 """The evidence of permission that an opt-in needs, and the questions about missing parts.
 
 The original dialog asks how the addresses were obtained, and asks further until it knows enough
-(seed 000, step 5); its support team asks for proof in the same words (seed 002).
+(seed 000, step 5). Its support team asks for proof in the same words (seed 002). What the seeds are
+is in `docs/glossary.md`.
 """
 
 from collections.abc import Mapping

@@ -46,11 +46,15 @@ class AddedAddress(NamedTuple):
 class RecognitionResult:
     """What became of the rows.
 
-    `matches` gives the contact of each row that was recognized, and `fields` in which of the
-    contact's fields the row's addresses are. All other rows become contacts: those in `repeats`
-    have the addresses of another one, and those in `without_external_id` go without theirs, which
-    is another contact's. `counting` are contacts that were repeats, and whose addresses are no
-    longer those of another. `updated` are contacts of which the rows say more.
+    `matches` maps each recognized row to its contact. `fields` maps it to the contact's fields that
+    hold the row's addresses. `additions` are addresses that such rows add to their contacts.
+
+    All other rows become contacts. Rows in `repeats` have the same addresses as another contact.
+    Rows in `without_external_id` lose their external id, because another contact has it.
+
+    `counting` are stored contacts that were repeats and count again, because their addresses are no
+    longer the same as another contact's. `updated` are contacts that rows gave a name, a company or
+    an external id.
     """
 
     matches: dict[int, int] = field(default_factory=dict)

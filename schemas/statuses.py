@@ -88,7 +88,7 @@ def allowed_mail(status: Status) -> AllowedMail:
     Broadcasts go to marketable addresses only. One-to-one mail is still allowed if only permission
     or engagement is missing, or if mail bounced for a while. Those are the statuses that suppress
     least ("can receive individual one-to-one emails, but they cannot receive broadcast emails",
-    seed 004). From a hard bounce on, mail does not arrive or is not wanted.
+    seed 004: `docs/glossary.md`). From a hard bounce on, mail does not arrive or is not wanted.
     """
     if status in MARKETABLE:
         return AllowedMail.BROADCASTS

@@ -22,10 +22,10 @@ from web.routes import (
     activity,
     addresses,
     contacts,
+    health,
     hooks,
     job_events,
     jobs,
-    operation,
     opt_outs,
     plans,
     results,
@@ -40,7 +40,7 @@ log = logs.get_logger()
 # A request is matched against them in this order: the most frequent ones come first.
 ROUTERS = (
     opt_outs.router,
-    operation.router,
+    health.router,
     jobs.router,
     plans.router,
     job_events.router,

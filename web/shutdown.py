@@ -13,6 +13,10 @@ It usually ends after 0.2 seconds, or with its last request, and after 6 seconds
 
 One process then ends by the signal itself. With `WEB_PROCESSES` above 1 uvicorn's master passes
 SIGTERM on to each process, waits for them and exits with status 0.
+
+SIGHUP is not handled here. It ends a web process immediately, and its requests are cut off. With
+`WEB_PROCESSES` above 1 uvicorn's master takes SIGHUP as an order to replace its processes one by
+one; those that it replaces end as on SIGTERM.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """What happens on SIGTERM, from the signal to the end of a worker process.
 
-SIGHUP, which a closing terminal sends, has the same effect, and so has Ctrl-C. A worker usually
-ends 1 to 3 seconds after the signal, and 13 at most. Seconds below are the latest after the signal.
+SIGHUP, which a closing terminal sends, has the same effect. So has Ctrl-C: worker processes ignore
+its SIGINT, and dramatiq's master sends them SIGTERM in its place. A worker usually ends 1 to 3
+seconds after the signal, and 13 at most. Seconds below are the latest after the signal.
 
 1. (0 s) `stop_on_signals` sets `WorkerContext.stopping` and calls dramatiq's handler.
 2. From now on each slice (`workers.slices`) ends after its present chunk: the chunk commits, the

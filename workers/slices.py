@@ -1,7 +1,8 @@
 """The slice: hold a lane, work on chunk after chunk for `SLICE_SECONDS`, and release the lane.
 
-If the connection breaks, the worker releases the lane over a new one (`workers/lane_recovery.py`).
-If the worker dies, the sweeper finds the silent lane (`workers/lane_heartbeat.py`).
+If the connection breaks, the worker releases the lane over a new one
+(`workers/broken_connection.py`). If the worker is lost, the sweeper finds the silent lane
+(`workers/sweeper.py`).
 """
 
 import asyncio
@@ -27,10 +28,10 @@ from engine.retry_policy import FailureHandler
 from runtime import events, logs
 from schemas.job_key import JobKey
 from schemas.outcomes import JobState
+from workers.broken_connection import release_over_new_connection
 from workers.context import WorkerContext
 from workers.job_end import complete_job, fail_job_without_success
 from workers.lane_heartbeat import LaneHeartbeat
-from workers.lane_recovery import recover_lane
 from workers.queue_names import is_urgent
 
 log = logs.get_logger()
@@ -75,7 +76,7 @@ async def advance_lane(context: WorkerContext, lane: LaneToken) -> None:
                 released = await lane_slice.run()
     except Exception:
         if lane_slice is not None:
-            await recover_lane(
+            await release_over_new_connection(
                 context,
                 lane_slice.hold.lane,
                 counted_chunk_no=lane_slice.counted_chunk_no,
@@ -91,8 +92,9 @@ async def advance_lane(context: WorkerContext, lane: LaneToken) -> None:
 class _LaneSlice:
     """One slice of a lane.
 
-    `counted_chunk_no` is the chunk whose attempt was counted before it was made and has not ended.
-    `interruptions` counts the chunks that a transient error rolled back.
+    `counted_chunk_no` is the suspect chunk that is worked on, whose attempt was counted before it
+    began. It is None at all other times. `interruptions` counts the chunks that a transient error
+    rolled back.
     """
 
     context: WorkerContext
@@ -177,7 +179,7 @@ class _LaneSlice:
             number,
             share=number / self.context.settings.job_concurrency % 1,
             is_suspect=self.hold.lost_workers > 0,
-            on_claim=self.heartbeat.record_chunk,
+            record_current=self.heartbeat.record_chunk,
         )
         try:
             done = await runner.run_next(

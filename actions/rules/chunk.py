@@ -20,15 +20,16 @@ class ChunkFacts:
 
     `links` are the relevant links of the chunk's contacts: those of the selected fields, or of all
     fields for an action that may propagate, ordered by contact and field. `missing` are the ids
-    without a contact in the account. `sibling_opted_out` are the addresses with a sibling whose own
-    opt-out is propagated.
+    without a contact in the account. `with_opted_out_sibling` are the addresses with a sibling that
+    is opted out in its own right and is not a role address.
 
     `sibling_links` has the siblings of each shared address that is not a role address, on every
-    contact that holds it. `earlier_decisions` has this job's direct decisions in earlier chunks on
-    addresses that its own propagation has changed since.
+    contact that holds it. `earlier_decisions` is about addresses that this job decided on directly
+    in an earlier chunk, and whose status it has propagated since. It maps them to that decision.
 
-    For an import, `row_links` are the links that rows of its file stand for, if others belong to
-    recognized contacts. `stated` are the statuses that the file states, by address.
+    `row_links` is for an import with recognized contacts, which may have other addresses too. It
+    has only the links that a row of the file names. `stated` has the statuses that the file states,
+    by address.
     """
 
     job_id: int
@@ -37,7 +38,7 @@ class ChunkFacts:
     links: Sequence[Link]
     addresses: Mapping[int, AddressRow]
     missing: Sequence[int] = ()
-    sibling_opted_out: frozenset[int] = frozenset()
+    with_opted_out_sibling: frozenset[int] = frozenset()
     sibling_links: Mapping[int, Sequence[Link]] = field(default_factory=dict)
     earlier_decisions: Mapping[int, Decision] = field(default_factory=dict)
     row_links: Sequence[Link] | None = None

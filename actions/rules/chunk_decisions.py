@@ -31,11 +31,11 @@ def decide_chunk(action: BulkAction, params: Any, facts: ChunkFacts) -> ChunkDec
     action's own `decide`.
     """
     decided = ChunkDecisions()
-    direct = facts.selected_links()
-    _decide_selected(action, params, facts, direct, decided)
+    selected_links = facts.selected_links()
+    _decide_selected(action, params, facts, selected_links, decided)
     if action.may_propagate:
         # The opt-outs that a recognized contact already has propagate to the addresses it gains.
-        sources = direct if facts.row_links is None else facts.links
+        sources = selected_links if facts.row_links is None else facts.links
         propagate_opt_outs(action, params, facts, sources, decided)
     if facts.missing:
         fields = sorted(facts.fields)
@@ -59,15 +59,15 @@ def _decide_selected(
     action: BulkAction,
     params: Any,
     facts: ChunkFacts,
-    direct: Sequence[Link],
+    selected_links: Sequence[Link],
     decided: ChunkDecisions,
 ) -> None:
     decision_of: dict[int, Decision] = {}
     states: dict[tuple[Status | None, bool, bool, Status | None], _DecidedState] = {}
-    addresses, sibling_opted_out, job_id = facts.addresses, facts.sibling_opted_out, facts.job_id
+    addresses, with_sibling, job_id = facts.addresses, facts.with_opted_out_sibling, facts.job_id
     stated = facts.stated
     changes = decided.changes
-    for contact_id, field_no, address_id in direct:
+    for contact_id, field_no, address_id in selected_links:
         status, source, status_job_id, _ = addresses[address_id]
         if address_id in decision_of or (status_job_id == job_id and status is not None):
             decision = _repeated_decision(address_id, source, decision_of, facts)
@@ -78,7 +78,7 @@ def _decide_selected(
                 rows = decided.rows.setdefault(_result_kind(decision, status), [])
                 rows.append((contact_id, field_no, address_id, None))
                 continue
-        key = (status, source is not None, address_id in sibling_opted_out, stated.get(address_id))
+        key = (status, source is not None, address_id in with_sibling, stated.get(address_id))
         state = states.get(key)
         if state is None:
             state = states[key] = _decide_state(action, params, AddressState(*key), decided)
@@ -102,8 +102,13 @@ def _decide_state(
 
 
 def _result_kind(decision: Decision, status: Status | None) -> ResultKind:
-    outcome, to_status, reason = decision
-    return ResultKind(outcome, reason, status, to_status, Cause.DIRECT)
+    return ResultKind(
+        outcome=decision.outcome,
+        reason=decision.reason,
+        from_status=status,
+        to_status=decision.to_status,
+        cause=Cause.DIRECT,
+    )
 
 
 def _repeated_decision(

@@ -51,7 +51,7 @@ def propagate_opt_outs(
     action: BulkAction,
     params: Any,
     facts: ChunkFacts,
-    direct: Sequence[Link],
+    selected_links: Sequence[Link],
     decided: ChunkDecisions,
 ) -> None:
     """Propagate every opt-out in its own right of the selected addresses to their siblings.
@@ -61,7 +61,7 @@ def propagate_opt_outs(
     """
     targets = _propagation_targets(action, params, facts, decided)
     if targets:
-        contacts_of = _contacts_by_source(facts, direct, decided)
+        contacts_of = _contacts_by_source(facts, selected_links, decided)
         _propagate_from(contacts_of, targets, action, params, facts, decided)
 
 
@@ -119,8 +119,8 @@ def _propagation_targets(
 ) -> set[int]:
     """Return the addresses that some propagation of the action could change.
 
-    There are none if all siblings of the selected addresses are selected too, and so are opted out
-    in their own right. Suppression only climbs, so propagation itself adds none.
+    A sibling that is itself selected is opted out in its own right by now, so it is not among them.
+    Propagation only raises ranks, so it adds no address to them.
     """
     propagations = (action.propagation(status, params) for status in OPTED_OUT)
     to_statuses = {propagation.to_status for propagation in propagations if propagation}
@@ -143,12 +143,12 @@ def _propagation_targets(
 
 
 def _contacts_by_source(
-    facts: ChunkFacts, direct: Sequence[Link], decided: ChunkDecisions
+    facts: ChunkFacts, selected_links: Sequence[Link], decided: ChunkDecisions
 ) -> dict[int, list[int]]:
     """Return the contacts of each selected address that is now opted out in its own right."""
     contacts_of: dict[int, list[int]] = {}
     addresses, changes = facts.addresses, decided.changes
-    for contact_id, _, address_id in direct:
+    for contact_id, _, address_id in selected_links:
         contacts = contacts_of.get(address_id)
         if contacts is not None:
             contacts.append(contact_id)

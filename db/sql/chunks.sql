@@ -89,7 +89,7 @@ with chunk as materialized (
             and l.chunk_no = c.chunk_no
       )
     for update of c skip locked
-), noted as (
+), recorded_lane as (
     update job_lanes l
     set chunk_no = chunk.chunk_no, touched_at = clock_timestamp()
     from chunk
@@ -99,8 +99,8 @@ with chunk as materialized (
 )
 update job_chunks c
 set attempts = attempts + 1, suspect_attempts = coalesce(suspect_attempts, 0) + 1
-from noted
-where c.account_id = :account_id and c.job_id = :job_id and c.chunk_no = noted.chunk_no
+from recorded_lane
+where c.account_id = :account_id and c.job_id = :job_id and c.chunk_no = recorded_lane.chunk_no
 returning c.chunk_no;
 
 -- name: uncount_attempt!

@@ -24,19 +24,19 @@ with job as (
             :actor_kind::text, :actor_id::bigint, :via::text)
     on conflict (account_id, idempotency_key) do nothing
     returning id, finished_at, extract(epoch from finished_at - created_at)::float8 as seconds
-), told as (
+), activity_row as (
     insert into activity (account_id, at, actor_kind, actor_id, via, event, job_id, correlation_id)
     select :account_id, job.finished_at, :actor_kind::text, :actor_id::bigint, :via::text,
            'job.submitted', job.id, :correlation_id::text
     from job
-), made as (
+), new_addresses as (
     insert into email_addresses (account_id, id, address, match_key, status, status_job_id)
     select :account_id, n.id, n.address, n.match_key, :new_status::email_status, job.id
     from job
     cross join unnest(:ids::bigint[], :addresses::text[], :match_keys::text[])
         as n (id, address, match_key)
     order by n.match_key
-), noted as (
+), new_results as (
     insert into results
     select r.*
     from job

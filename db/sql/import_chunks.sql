@@ -135,7 +135,7 @@ with held as materialized (
     select id, match_key, role
     from unnest(:known_ids::bigint[], :known_keys::text[], :known_roles::boolean[])
         as k (id, match_key, role)
-), made as (
+), new_addresses as (
     insert into email_addresses
         (account_id, address, match_key, status, status_job_id, contact_count, repeat_count)
     select :account_id, k.address, k.match_key,
@@ -163,7 +163,7 @@ with held as materialized (
     insert into contact_emails (account_id, contact_id, field, address_id)
     select :account_id, h.contact_id, h.field, a.id
     from held h
-    join (select id, match_key from made union all select id, match_key from known) a
+    join (select id, match_key from new_addresses union all select id, match_key from known) a
         on a.match_key = h.match_key
     order by h.contact_id, h.field
     returning contact_id, field, address_id
@@ -172,7 +172,7 @@ select new.*, links.*
 from (
     select coalesce(array_agg(id), '{}') as ids, coalesce(array_agg(person_count), '{}') as person_counts,
            min(version::text)::bigint as version
-    from made
+    from new_addresses
 ) new
 cross join (
     select coalesce(array_agg(contact_id), '{}') as contact_ids,

@@ -11,7 +11,7 @@ with job as (
             :correlation_id::text, :plan_first, :actor_kind::text, :actor_id::bigint, :via::text)
     on conflict (account_id, idempotency_key) do nothing
     returning id
-), told as (
+), activity_row as (
     insert into activity (account_id, actor_kind, actor_id, via, event, job_id, correlation_id)
     select :account_id, :actor_kind::text, :actor_id::bigint, :via::text, 'job.submitted',
            job.id, :correlation_id::text
@@ -22,7 +22,7 @@ select id from job;
 -- name: list_jobs_by_key
 -- The jobs that have the idempotency keys, or contain the events that have them, with the hash of each request, the
 -- job's state, and whether a completed job has contacts or addresses that failed.
-with told as (
+with keyed_requests as (
     select idempotency_key, request_hash, id as job_id
     from jobs
     where account_id = :account_id and idempotency_key = any(:idempotency_keys::text[])
@@ -31,13 +31,13 @@ with told as (
     from merged_events
     where account_id = :account_id and idempotency_key = any(:idempotency_keys::text[])
 )
-select j.id, told.idempotency_key, told.request_hash, j.state,
+select j.id, keyed_requests.idempotency_key, keyed_requests.request_hash, j.state,
        j.state = 'completed' and exists (
            select from job_chunks c
            where c.account_id = :account_id and c.job_id = j.id
              and c.reasons ? 'rejected:internal_error'
        ) as has_failures
-from told join jobs j on j.account_id = :account_id and j.id = told.job_id;
+from keyed_requests join jobs j on j.account_id = :account_id and j.id = keyed_requests.job_id;
 
 -- name: insert_merged_events!
 -- Keep the keys of the events that a job has taken in, but for those that have one.

@@ -13,33 +13,35 @@ select :account_id, :job_id, generate_series(0, least(
 on conflict (account_id, job_id, lane) do nothing;
 
 -- name: queue_idle_lanes
--- Set idle lanes to queued and return them with their tokens: none unless the job runs; at most :limit, and at most
--- the runnable chunks less the lanes that are not idle; but at least :min_lanes. Chunks are counted without a lock:
--- a worker skips locked ones. Materialized CTEs choose the lanes once. A plan that chose again for each lane would
--- skip those that it has locked, and end with all of them.
-with awake as materialized (
+-- Set idle lanes of a running job to queued, and return them with their tokens.
+-- Each runnable chunk is worth one lane, and lanes that are not idle count as already there. At most :limit lanes are
+-- queued, but never fewer than :min_lanes while there are idle ones.
+-- Chunks are counted without a lock, so locked ones count too; a worker skips them.
+-- The CTEs are materialized so that they choose the lanes once. Another plan could choose again for each lane that it
+-- updates. Each choice would skip the locked lanes, so that in the end all of them were queued.
+with not_idle as materialized (
     select count(*) as lanes from job_lanes
     where account_id = :account_id and job_id = :job_id and state <> 'idle'
 ), pending as materialized (
     select from job_chunks
     where account_id = :account_id and job_id = :job_id and state = 'pending'
       and runnable_at <= clock_timestamp()
-    limit :limit + (select lanes from awake)
-), resting as materialized (
+    limit :limit + (select lanes from not_idle)
+), idle as materialized (
     select lane from job_lanes
     where account_id = :account_id and job_id = :job_id and state = 'idle'
       and exists (select from jobs
                   where account_id = :account_id and id = :job_id and state = 'running')
     order by lane
     limit greatest(:min_lanes::int,
-                   least(:limit::int, (select count(*) from pending) - (select lanes from awake)))
+                   least(:limit::int, (select count(*) from pending) - (select lanes from not_idle)))
     for update skip locked
 )
 update job_lanes l
 set state = 'queued', touched_at = clock_timestamp(), requeues = 0,
     lost_workers = 0
-from resting
-where l.account_id = :account_id and l.job_id = :job_id and l.lane = resting.lane
+from idle
+where l.account_id = :account_id and l.job_id = :job_id and l.lane = idle.lane
 returning l.lane, l.token;
 
 -- name: hold_lane^
@@ -74,17 +76,20 @@ where account_id = :account_id and job_id = :job_id and lane = :lane and token =
 returning token;
 
 -- name: requeue_stalled_lanes
--- The lanes of a job to enqueue again: at most :limit, and at most the runnable chunks that no worker has; one if
--- only the end of the job is missing and no worker is ending it.
--- These are lanes that have been silent for longer than the wait, which doubles once, and one idle lane: its worker
--- enqueues the next. A queued lane keeps its token, so that a message that still waits is as valid as the new one.
--- A lane whose worker was lost gets a new token.
--- A worker is lost if nothing has the lane's advisory lock, which every transaction on a chunk holds. A worker that
--- waits inside a transaction, however long, is not lost. `lost_chunk` is the chunk that the lost worker had: it
--- becomes a suspect. If it is not known, the lane's next slice treats every chunk as a suspect.
--- While Postgres was down no worker could report, so silence counts from its start.
--- One statement, so that a sweeper that is stopped keeps no lock. The commit does not wait for the disk: the next
--- sweep finds what a crash of Postgres loses.
+-- Set lanes of a job to queued that show no progress, and return them, so that the sweeper enqueues them again.
+-- How many: at most :limit, and at most one for each runnable chunk that no worker has. If all chunks are done and
+-- only the job has to be completed, one lane is enough; none if a worker is completing it.
+-- Which: queued and held lanes that were silent for :stalled_after_seconds (twice as long after the first time), and
+-- one idle lane, since its worker enqueues the next. Silence counts from the start of Postgres, because no worker
+-- could report while it was down.
+-- A queued lane keeps its token, so that its earlier message is still valid. A lane whose worker was lost gets a new
+-- token.
+-- Every transaction on a chunk holds the advisory lock of its lane. A worker is lost if its lane was silent and
+-- nothing holds that lock. A worker that waits inside a transaction, however long, is not lost.
+-- `lost_chunk` is the chunk that the lost worker had; it becomes a suspect. If it is not known, the lane's next slice
+-- treats every chunk as a suspect.
+-- This is one statement, so that a stopped sweeper keeps no lock. The commit does not wait for the disk: if a crash of
+-- Postgres loses it, the next sweep does the same again.
 with silent as materialized (
     select lane, state, worker, chunk_no from job_lanes
     where account_id = :account_id and job_id = :job_id
@@ -105,19 +110,19 @@ with silent as materialized (
     order by chunk_no
     limit :limit
     for update skip locked
-), unattended as materialized (
+), lanes_wanted as materialized (
     select case
         when not exists (select from silent) then 0
         when exists (select from job_chunks
                      where account_id = :account_id and job_id = :job_id and state = 'pending') then
             (select count(*) from free)
         else pg_try_advisory_xact_lock(7741, hashint8(:job_id))::int
-    end as lanes, set_config('synchronous_commit', 'off', true)
+    end as count, set_config('synchronous_commit', 'off', true)
 ), judged as materialized (
     select silent.*, state <> 'held'
-        or pg_try_advisory_xact_lock(7745, hashint8(:job_id::bigint * 1024 + lane)) as has_nobody
+        or pg_try_advisory_xact_lock(7745, hashint8(:job_id::bigint * 1024 + lane)) as is_free
     from silent
-    where (select lanes from unattended) > 0
+    where (select count from lanes_wanted) > 0
 ), chosen as materialized (
     select judged.*, judged.state = 'held' as is_lost, (
         select c.chunk_no from job_chunks c
@@ -126,10 +131,10 @@ with silent as materialized (
           and c.chunk_no = judged.chunk_no and c.state = 'pending'
     ) as lost_chunk
     from judged
-    where has_nobody
+    where is_free
     -- Lost workers first: no other worker may take their chunks before that.
     order by state <> 'held', lane
-    limit (select lanes from unattended)
+    limit (select count from lanes_wanted)
 ), suspected as (
     update job_chunks
     set suspect_attempts = coalesce(suspect_attempts, 0)

@@ -6,10 +6,10 @@ insert into results
 select * from result_rows(:account_id, :job_id, :chunk_no, coalesce(:decided_at, clock_timestamp()), :results);
 
 -- name: find_earlier_decisions
--- The direct decision that this job has taken on each of the addresses; an applied one, if there is one.
--- Each address is looked up by itself, and `is not distinct from` keeps the index of a job's results out.
--- Of a job that the planner's statistics do not know it expects one row, and would read all results of
--- the job for each chunk.
+-- This job's direct decision on each of the addresses; if there are several, one that was applied.
+-- Each address is looked up by itself. `is not distinct from` keeps the planner from using the index of a job's
+-- results. If a job is newer than the planner's statistics, the planner expects one row of it. With that index it
+-- would then read all results of the job for each chunk.
 select r.address_id, r.outcome, r.to_status, r.reason
 from unnest(:address_ids::bigint[]) as a (id)
 cross join lateral (

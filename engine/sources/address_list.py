@@ -75,7 +75,7 @@ class AddressListSource(Source):
                 known.decided_at,
             )
         return snapshot._replace(new=frozenset(new)).add_facts(
-            sibling_opted_out=await reader.find_opted_out_siblings(snapshot.facts)
+            with_opted_out_sibling=await reader.find_with_opted_out_sibling(snapshot.facts)
         )
 
     def contact_ids(self, chunk: ClaimedChunk) -> Sequence[int]:

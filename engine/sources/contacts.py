@@ -48,7 +48,7 @@ class ContactSource(Source):
         facts = snapshot.facts
         return snapshot._replace(contacts={}).add_facts(
             missing=await _find_missing(reader, chunk, facts.links),
-            sibling_opted_out=await reader.find_opted_out_siblings(facts, facts.links),
+            with_opted_out_sibling=await reader.find_with_opted_out_sibling(facts, facts.links),
         )
 
     async def reject_item(

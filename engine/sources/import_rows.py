@@ -1,9 +1,9 @@
 """A chunk's items are import rows: each creates a contact or is recognized as an existing one.
 
-All rows of the file decide whether an address is a role address, so the order of chunks does not
-matter. If the import was cancelled or a row failed, fewer rows became contacts, and an address may
-not be a role address after all. `finalize` then propagates its opt-out to the siblings that arrived
-with it.
+Whether an address is a role address depends on all rows of the file, so the order of chunks does
+not matter. If the import was cancelled or a row failed, fewer contacts may hold the address than
+the file has rows with it. If it is then no role address, `finalize` propagates its opt-out to its
+siblings.
 """
 
 from collections.abc import Sequence
@@ -87,7 +87,7 @@ class ImportRowSource(Source):
         facts = await _add_final_contact_counts(reader, replace(snapshot.facts, stated=stated))
         facts = replace(
             facts,
-            sibling_opted_out=await reader.find_opted_out_siblings(facts),
+            with_opted_out_sibling=await reader.find_with_opted_out_sibling(facts),
             earlier_decisions=await _find_earlier_decisions(reader, facts),
         )
         return snapshot._replace(facts=facts, new=frozenset(new), contacts=recognized.matches)

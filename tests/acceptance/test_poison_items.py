@@ -121,9 +121,9 @@ async def test_a_decision_that_raises_rejects_one_contact(
     for facts in failures:
         by_chunk[facts["chunk"]].append((facts["attempt"], facts["next_step"]))
         assert facts["location"].startswith("at actions/trip.py:")
-        assert (facts["retry_in_seconds"] is not None) == (facts["next_step"] == "again")
+        assert (facts["retry_in_seconds"] is not None) == (facts["next_step"] == "retry")
     ends = ["split", "split", "split", "rejected"]
-    assert list(by_chunk.values()) == [[(1, "again"), (2, "again"), (3, end)] for end in ends]
+    assert list(by_chunk.values()) == [[(1, "retry"), (2, "retry"), (3, end)] for end in ends]
 
 
 async def test_attempts_survive_kills(

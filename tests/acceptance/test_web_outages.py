@@ -21,7 +21,7 @@ from tests.kit.waiting import wait_until, wait_until_async
 from tests.kit.web_process import WebGroup, create_key_headers
 from web.app import create_app
 from web.middleware import timeout
-from web.routes import operation
+from web.routes import health
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ async def test_a_postgres_that_hangs_is_not_waited_for(
     many there are. When they continue, the web process recovers.
     """
     monkeypatch.setattr(timeout, "RESPONSE_TIMEOUT_SECONDS", 1.0)
-    monkeypatch.setattr(operation, "READY_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(health, "READY_TIMEOUT_SECONDS", 0.5)
     app = create_app(outage_settings)
     async with (
         app.router.lifespan_context(app),

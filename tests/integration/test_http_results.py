@@ -100,8 +100,8 @@ async def test_every_format_has_the_same_rows(
     assert [json.loads(line) for line in ndjson.text.split("\n") if line] == rows
     in_csv = await http.get(path, headers={**key, "Accept": "text/csv"}, params=params)
     assert list(csv.reader(io.StringIO(in_csv.text, newline=""))) == [
-        list(exports.RESULT_COLUMNS),
-        *as_cells(rows, exports.RESULT_COLUMNS),
+        list(exports.CSV_COLUMNS),
+        *as_cells(rows, exports.CSV_COLUMNS),
     ]
     expected = await pool.fetch(
         "select r.contact_id, a.address from results r"

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from cli.owner import migrate_database
+from cli.table_owner import migrate_database
 from db.migrate import known_revisions, latest_revision, migrate, oldest_supported, require_current
 from db.pool import connect_options
 from runtime.settings import Settings

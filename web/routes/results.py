@@ -111,7 +111,7 @@ def _list_responses(model: type[BaseModel], example: str) -> dict[int | str, dic
     response_class=Response,
     response_description="A page, or all rows in a stream.",
     responses={
-        **_list_responses(ResultPage, ",".join(exports.RESULT_COLUMNS) + "\n"),
+        **_list_responses(ResultPage, ",".join(exports.CSV_COLUMNS) + "\n"),
         **problem_responses(NOT_FOUND),
     },
 )

@@ -130,7 +130,7 @@ create table email_addresses (
     constraint only_some_statuses_are_propagated
         check (propagated_from is null or status in ('admin', 'manual')),
     constraint not_its_own_source check (propagated_from is distinct from id),
-    -- This prevents an opt-out from being reopened, whatever the code decides (promise 1).
+    -- This prevents an opt-out from being reopened, whatever the code decides (promise 1 of docs/architecture.md).
     constraint never_reopened check (
         not (status in ('single_opt_in', 'double_opt_in', 'confirmed', 'unengaged_marketable')
              and previous_status in ('admin', 'manual', 'list_unsubscribe', 'feedback', 'spam'))
@@ -372,7 +372,7 @@ create table results (
     constraint applied_says_to_what check ((outcome = 'applied') = (to_status is not null)),
     constraint propagated_says_from_where
         check ((cause = 'propagated') = (source_address_id is not null)),
-    -- This prevents a ledger that reopens an opt-out (promise 1).
+    -- This prevents a ledger that reopens an opt-out (promise 1 of docs/architecture.md).
     constraint never_reopened check (
         outcome <> 'applied'
         or from_status is null

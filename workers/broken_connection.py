@@ -1,8 +1,7 @@
-"""What happens to a lane when the connection of its worker breaks in the middle of a slice.
+"""What a worker does with its lane when its connection to Postgres breaks in the middle of a slice.
 
-The worker releases the lane over another connection and takes back the attempt that it counted. If
-the worker itself dies, nothing runs this, and the sweeper finds the silent lane
-(`workers/lane_heartbeat.py`).
+The worker lives: it releases the lane over another connection, and takes back the attempt that it
+counted. A lost worker runs none of this. The sweeper finds its silent lane (`workers/sweeper.py`).
 """
 
 import asyncio
@@ -23,7 +22,7 @@ _FIRST_WAIT_SECONDS = 0.1
 _MAX_WAIT_SECONDS = 1.0
 
 
-async def recover_lane(
+async def release_over_new_connection(
     context: WorkerContext,
     lane: LaneToken,
     *,

@@ -1,4 +1,4 @@
-"""What the owner of the tables does: migrate, and grant what processes need."""
+"""What the database role that owns the tables does: migrate, and grant what processes need."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
