@@ -1,14 +1,14 @@
 """One chunk, one transaction: claim, read, decide, write, mark done, or nothing of it.
 
 The transaction begins and ends in `ChunkRunner.run_next`. Nothing below it commits, and every error
-rolls all of it back. Transactions apart from it:
+rolls all of it back. Apart from this transaction:
 
 - The worker records the current chunk in its lane, over a second connection
   (`workers/lane_heartbeat.py`).
 - An attempt at a suspect chunk is counted before the chunk's transaction begins
   (`workers/slices.py`).
 - A failure is handled after the rollback (`engine/retry_policy.py`).
-- An immediate opt-out decides its one chunk in a transaction of its own
+- An immediate opt-out calls `ChunkRunner.decide` only, and writes its one chunk in one statement
   (`producers/immediate_opt_out.py`).
 """
 

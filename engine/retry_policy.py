@@ -2,7 +2,8 @@
 
 `_next_step` decides, and `FailureHandler` acts, in a transaction of its own after that of the chunk
 was rolled back. Transient errors (`db/errors.py`) do not count as attempts and do not come here.
-Nor do immediate opt-outs: their transaction is rolled back, and their request fails.
+Nor does an immediate opt-out: if it cannot be applied, it is stored as a job for workers
+(`producers/immediate_opt_out.py`), and this policy applies to that job.
 
 **A chunk that raises an error** gets MAX_ATTEMPTS attempts, 3. After the first it waits
 RETRY_SECONDS (`runtime/settings.py`, by default 1 s), after each further one 4 times as long: 1 s,
