@@ -14,8 +14,8 @@ on conflict (account_id, job_id, lane) do nothing;
 
 -- name: queue_idle_lanes
 -- Set idle lanes of a running job to queued, and return them with their tokens.
--- Each runnable chunk is worth one lane, and lanes that are not idle count as already there. At most :limit lanes are
--- queued, but never fewer than :min_lanes while there are idle ones.
+-- At most :limit lanes are queued, and with them no more lanes are in use than there are runnable chunks. But at least
+-- :min_lanes are queued, if as many are idle.
 -- Chunks are counted without a lock, so locked ones count too; a worker skips them.
 -- The CTEs are materialized so that they choose the lanes once. Another plan could choose again for each lane that it
 -- updates. Each choice would skip the locked lanes, so that in the end all of them were queued.
