@@ -58,6 +58,9 @@ def _read(subject: str) -> Any:
     )
 
 
+_subjects: list[str] = []
+
+
 class _Statements:
     """Statements that are read at their first use.
 
@@ -66,6 +69,7 @@ class _Statements:
 
     def __init__(self, subject: str) -> None:
         self._subject = subject
+        _subjects.append(subject)
 
     def __getattr__(self, name: str) -> Any:
         statement = getattr(_read(self._subject), name)
@@ -76,3 +80,12 @@ class _Statements:
 def load(subject: str) -> Any:
     """Return the statements of `sql/<subject>.sql`: a function for each, with its name."""
     return _Statements(subject)
+
+
+def preload() -> None:
+    """Read the statements of every module that is imported.
+
+    A process that goes on must not meet the files of a later version at their first use.
+    """
+    for subject in _subjects:
+        _read(subject)

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from producers.column_names import column_meaning
 from producers.file_text import FileText, find_unreadable, read_json_line
 from producers.invalid_request import shorten
-from producers.table import Table
+from producers.table import Table, broken_header_error
 from schemas.errors import InvalidRequest
 from schemas.requests import MAX_ID
 from schemas.staging import ImportRejection
@@ -141,6 +141,8 @@ def _read_table(table: Table) -> Iterator[list[int]]:
         return
     columns = table.find_header(_id_columns)
     if columns is None:
+        if not table.first_rows():
+            raise broken_header_error()
         table.guess_dialect(lambda cells: sum(bool(_is_number(cell.strip())) for cell in cells))
     for found in table.blocks():
         block: list[int] = []

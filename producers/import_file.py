@@ -25,7 +25,7 @@ from producers.status_cells import (
     parse_status,
     strongest,
 )
-from producers.table import Table
+from producers.table import Table, broken_header_error
 from schemas.addresses import (
     InvalidAddress,
     NormalizedAddress,
@@ -89,10 +89,7 @@ class ContactFile:
         rows = self._table.first_rows()
         known = {each: count_known_headers(row.cells, mapping) for each, row in rows.items()}
         if not any(known.values()) and len(known) < len(self._table.delimiters):
-            raise InvalidRequest(
-                "The file's first line cannot be cut into cells: a quotation mark is not closed or"
-                " has text after it, or a cell is too long. Nothing was stored. Correct the header."
-            )
+            raise broken_header_error()
         delimiter = max(rows, key=lambda each: (known[each], len(rows[each].cells)))
         self._headers = rows[delimiter].cells
         self.columns = read_header(self._headers, mapping)

@@ -68,6 +68,8 @@ def validate_request(request: JobRequest, uploaded: ListSummary | None = None) -
     listed = {"selection": {"contacts", "addresses"}}
     require_storable_texts("The request", request, exclude=listed)
     action = _get_selecting_action(request)
+    params = validate_params(action, request.params, within=("params",))
+    evidence = _evidence(action, request.evidence)
     contacts = request.selection.contacts
     distinct = None if contacts is None else sorted(set(contacts))
     addresses = _parse_addresses(request.selection.addresses)
@@ -80,8 +82,6 @@ def validate_request(request: JobRequest, uploaded: ListSummary | None = None) -
     if uploaded is not None:
         selection[uploaded.name] = uploaded.number
         lists[uploaded.name] = uploaded.list_hash
-    params = validate_params(action, request.params, within=("params",))
-    evidence = _evidence(action, request.evidence)
     asked = {
         "account": request.account,
         "action": action.name,

@@ -131,7 +131,8 @@ def require_same_request(stored: jobs.InsertedJob, request: JobRequest, hash_: s
     if stored.request_hash != hash_:
         raise IdempotencyConflict(
             f"The key {request.idempotency_key!r} was used for job {stored.key.job_id}, which is of"
-            " a different request. Nothing was stored. Use a new key for a new request."
+            " a different request or file. Nothing was stored. Use a new key for a new request;"
+            f" `sluice job {stored.key.job_id}` shows the earlier one."
         )
 
 

@@ -332,3 +332,11 @@ def _tidy(line: str, delimiter: str) -> str:
     # Possessive: backtracking would take 100 bytes of memory per character, and find nothing.
     quoted = f'(^|{cut}){blank}("[^"]*+(?:""[^"]*+)*+"){blank}(?={cut}|\r?\n?$)'
     return re.sub(quoted, r"\1\2", line)
+
+
+def broken_header_error() -> InvalidRequest:
+    """Return the error of a file whose first row no delimiter can cut."""
+    return InvalidRequest(
+        "The file's first line cannot be cut into cells: a quotation mark is not closed or"
+        " has text after it, or a cell is too long. Nothing was stored. Correct the header."
+    )

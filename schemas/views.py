@@ -36,8 +36,8 @@ class ActivityView(View):
     account: str
     """The account's name."""
     at: datetime
-    event: ActivityEvent
-    """What was done."""
+    event: Annotated[str, Field(json_schema_extra={"enum": list(ActivityEvent)})]
+    """What was done. A newer version of Sluice may store other events."""
     actor: ActorField
     via: ViaField
     job_id: int | None

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from db import queries
 from db.pool import WEB_IDLE_SECONDS, make_pool
 from runtime import events, logs
 from runtime.process import process_name
@@ -62,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     logs.drop_library_lines(is_already_logged)
     app = _build_app(settings)
     app.openapi()
+    queries.preload()
     # What exists now stays. Searching it for cycles would block requests for a tenth of a second.
     gc.collect()
     gc.freeze()

@@ -4,6 +4,7 @@ import gc
 
 import dramatiq
 
+from db import queries
 from runtime import logs
 from runtime.process import process_name
 from runtime.redis_client import redis_client
@@ -53,6 +54,7 @@ broker = WorkerBroker(
 declare_actors(broker, context, outages)
 dramatiq.set_broker(broker)
 
+queries.preload()
 # A chunk makes tens of thousands of tuples and no cycle. With Python's default thresholds, the
 # search for cycles among them took a quarter of a chunk's CPU time.
 gc.freeze()

@@ -1,7 +1,8 @@
 """What depends on the kind of items that a job has: one method each."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import asyncpg
 
@@ -17,20 +18,23 @@ ForecastPart: TypeAlias = Callable[[asyncpg.Connection], Awaitable[tuple[list[Pa
 """Counts pairs of a part of the selection, and the addresses to which opt-outs propagate."""
 
 
-class Source(Protocol):
+class Source(ABC):
     """Where the items of a job come from."""
 
     is_finalized: bool = False
     """`finalize` changes addresses, so it needs the job's exclusive lock."""
 
+    @abstractmethod
     async def freeze(self, connection: asyncpg.Connection, job: JobToPlan, chunk_size: int) -> None:
         """Freeze the job's selection into chunks of at most `chunk_size` items."""
 
+    @abstractmethod
     async def forecast_parts(
         self, connection: asyncpg.Connection, job: ForecastJob, step: int
     ) -> Sequence[ForecastPart]:
         """Return the parts to count of a planned job, the largest first. `step` is in chunks."""
 
+    @abstractmethod
     async def read(self, reader: ChunkReader, chunk: ClaimedChunk) -> ChunkSnapshot:
         """Read everything that the decisions on the chunk depend on.
 
@@ -42,6 +46,7 @@ class Source(Protocol):
         """Return the contacts or import rows that only this chunk of the job selects."""
         return chunk.item_ids
 
+    @abstractmethod
     async def reject_item(
         self, connection: asyncpg.Connection, job: JobToWork, item_id: int, error: str
     ) -> dict[int, int | None]:

@@ -333,6 +333,18 @@ async def test_a_job_inserted_without_sluice_has_no_actor(
     assert await stored_activity(pool, job_id=job) == [("job.cancelled", "cli", "cli", job)]
 
 
+async def test_an_event_of_a_newer_version_is_listed(pool, http, key_of, shop, command_environment):
+    """While two versions run together, the older one lists an event that it does not know."""
+    await pool.execute(
+        "insert into activity (account_id, event, actor_kind, via) values"
+        " ($1, 'account.merged', 'cli', 'cli')",
+        shop,
+    )
+    listed = (await http.get("/v1/activity", headers=await key_of("shop"))).json()
+    assert "account.merged" in {each["event"] for each in listed["activity"]}
+    assert "account.merged" in (await sluice("activity")).stdout
+
+
 INSERT_EVENT = (
     "insert into activity (account_id, event, actor_kind, via, {columns}) values (1, 'x', {values})"
 )

@@ -133,6 +133,13 @@ def test_other_columns_are_ignored():
     assert ids_in("id,name\n7,J\xf6rg\n".encode("latin-1")) == [7]
 
 
+@pytest.mark.parametrize("text", ['""\n1,234\n0', '"1"x;2\n3;4', '"1;2\n3;4'])
+def test_a_first_line_that_cannot_be_cut_is_rejected(text):
+    """A file of several columns is rejected as a whole if no delimiter can cut its first line."""
+    with pytest.raises(InvalidRequest, match=r"first line cannot be cut|Line 1 of the contacts"):
+        ids_in(text.encode())
+
+
 def test_two_columns_of_ids_are_rejected():
     """Of two id columns, neither is chosen by guessing."""
     with pytest.raises(InvalidRequest, match="more than one column of ids: Id, External Id"):
