@@ -14,8 +14,8 @@ from producers.hooks import (
     MAX_FORMER_DAYS,
     NewHook,
     create_hook,
+    renew_hook_secret,
     revoke_hook,
-    rotate_hook_secret,
 )
 from schemas.actors import CLI
 
@@ -87,7 +87,7 @@ def renew(
 ) -> None:
     """Replace the secret and the form path of a hook. The new ones are shown once."""
     made = run(
-        lambda ctx: rotate_hook_secret(
+        lambda ctx: renew_hook_secret(
             ctx.pool, ctx.settings, hook_id, former_days=former_days, actor=CLI
         )
     )

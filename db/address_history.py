@@ -30,8 +30,8 @@ class CurrentAddress(NamedTuple):
 
 async def count_import_rejections(connection: asyncpg.Connection, job: JobKey) -> dict[str, int]:
     """Count the import rejections of the job's file by reason, the most frequent reason first."""
-    rows = _sql.import_rejections_by_reason(connection, **job._asdict())
-    return {row["reason"]: row["refused"] async for row in rows}
+    rows = _sql.count_import_rejections(connection, **job._asdict())
+    return {row["reason"]: row["rejected"] async for row in rows}
 
 
 async def count_recognized_rows(connection: asyncpg.Connection, job: JobKey) -> int:

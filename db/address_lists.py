@@ -40,13 +40,13 @@ class ListLookup(NamedTuple):
 
 
 async def insert_list(
-    connection: asyncpg.Connection, job: JobKey, *, identities: Sequence[NormalizedAddress]
+    connection: asyncpg.Connection, job: JobKey, *, addresses: Sequence[NormalizedAddress]
 ) -> None:
-    """Store the addresses that a job lists by COPY; each identity must occur once."""
+    """Store the addresses that a job lists by COPY; each match key must occur once."""
     await connection.copy_records_to_table(
         "job_addresses",
         columns=("account_id", "job_id", "line", "address", "match_key"),
-        records=((*job, line, *identity) for line, identity in enumerate(identities, start=1)),
+        records=((*job, line, *address) for line, address in enumerate(addresses, start=1)),
     )
 
 
@@ -73,7 +73,9 @@ async def resolve_listed(
     )
     if len(ids) != len(item_ids):
         missing = len(item_ids) - len(ids)
-        raise SluiceError(f"Job {job.job_id} has lost {missing} of its listed addresses")
+        raise SluiceError(
+            f"{missing} of the addresses that job {job.job_id} lists are missing in `job_addresses`"
+        )
     found = await _look_up(
         connection,
         account_id=job.account_id,
@@ -95,19 +97,20 @@ async def look_up_addresses(
     connection: asyncpg.Connection,
     *,
     account_id: int,
-    identities: Sequence[NormalizedAddress],
+    addresses: Sequence[NormalizedAddress],
     shared_address_limit: int,
 ) -> ListLookup:
     """Look up the addresses of an immediate opt-out, whose list is not stored.
 
-    The id of an item is that of its address. New addresses are not created yet.
+    No item has an id of its own, so each gets its address's. New addresses get an id now and are
+    created later.
     """
-    addresses, match_keys = zip(*identities, strict=True) if identities else ((), ())
+    texts, match_keys = zip(*addresses, strict=True) if addresses else ((), ())
     return await _look_up(
         connection,
         account_id=account_id,
         item_ids=[None] * len(addresses),
-        addresses=addresses,
+        addresses=texts,
         match_keys=match_keys,
         shared_address_limit=shared_address_limit,
     )
@@ -140,6 +143,6 @@ async def find_known_keys(
 async def reject_listed(
     connection: asyncpg.Connection, job: JobKey, *, item_id: int, detail: str
 ) -> None:
-    """Replace a listed address whose chunk failed by an import rejection with this detail."""
+    """Delete a listed address on which its chunk failed; keep it in `import_rejections`."""
     await _sql.reject_listed(connection, **job._asdict(), item_id=item_id, detail=detail)
     await _sql.delete_listed(connection, **job._asdict(), item_ids=[item_id])

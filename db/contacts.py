@@ -12,7 +12,7 @@ from schemas.statuses import Status
 _sql = load("contacts")
 
 MAX_SCANNED_CONTACTS = 10_000
-"""The most contacts that one page examines."""
+"""The most contacts that one page scans."""
 
 _UNENGAGED = (Status.UNENGAGED_MARKETABLE, Status.UNENGAGED_NON_MARKETABLE)
 
@@ -65,7 +65,7 @@ async def find_contacts(
 ) -> tuple[list[Contact], int | None]:
     """Return up to `limit` contacts with ids above `after`, and `after` of the next page.
 
-    The latter is None on the last page. A page examines at most `MAX_SCANNED_CONTACTS` contacts, so
+    The latter is None on the last page. A page scans at most `MAX_SCANNED_CONTACTS` contacts, so
     it may be empty without being the last.
     """
     row = await _sql.find_contact_ids(
@@ -73,7 +73,7 @@ async def find_contacts(
         **filter_._asdict(),
         narrowed=filter_.statuses is not None or filter_.unengaged_before is not None,
         unengaged=_UNENGAGED,
-        looked_at=MAX_SCANNED_CONTACTS,
+        max_scanned=MAX_SCANNED_CONTACTS,
         after=after,
         limit=limit,
     )
@@ -81,7 +81,7 @@ async def find_contacts(
     next_after = None
     if len(ids) == limit:
         next_after = ids[-1]
-    elif row["looked_at"] == MAX_SCANNED_CONTACTS:
+    elif row["scanned"] == MAX_SCANNED_CONTACTS:
         next_after = row["last"]
     rows = _sql.read_contacts(connection, account_id=filter_.account_id, contact_ids=ids)
     return [Contact(*row) async for row in rows], next_after

@@ -25,7 +25,7 @@ CONNECTION_ERRORS: tuple[type[BaseException], ...] = (
 )
 """The errors of opening a connection to Postgres."""
 
-CONTENTION_ERRORS: tuple[type[BaseException], ...] = (
+CONNECTION_USABLE_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
@@ -45,7 +45,7 @@ TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.IdleInTransactionSessionTimeoutError,
-    *CONTENTION_ERRORS,
+    *CONNECTION_USABLE_ERRORS,
 )
 """Errors that say nothing about the chunk: it is retried, and no attempt is counted. A statement
 that takes too long or too much memory is not one of them, since a smaller chunk may succeed."""

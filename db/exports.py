@@ -23,7 +23,7 @@ _sql = load("exports")
 
 ROWS_PER_PAGE = 5_000
 MAX_SCANNED_ROWS = 100_000
-"""The most results that a page with a filter examines."""
+"""The most results that a page with a filter scans."""
 
 CHUNKS_PER_PAGE = 10
 
@@ -111,7 +111,7 @@ def export_results(
         scanned: dict[str, Any] = {
             **job._asdict(),
             "rejected": rejected,
-            "looked_at": MAX_SCANNED_ROWS if is_filtered else request.limit,
+            "max_scanned": MAX_SCANNED_ROWS if is_filtered else request.limit,
             **dict(zip(("after_item", "after_field", "after_cause"), request.after, strict=True)),
         }
         lines, rows, *last = await _sql.results_page(

@@ -40,7 +40,7 @@ async def get_last_chunk_no(connection: asyncpg.Connection, job: JobKey) -> int:
     return int(await _sql.get_last_chunk_no(connection, **job._asdict()))
 
 
-async def count_slice(
+async def count_held_once(
     connection: asyncpg.Connection, job: ForecastJob, *, first: int, last: int
 ) -> tuple[list[PairGroup], int]:
     """Count the selected pairs in chunks `first` to `last` whose address no other contact holds.
@@ -51,7 +51,7 @@ async def count_slice(
     counted = []
     async with connection.transaction():
         await _sql.join_by_hash(connection, memory=_MEMORY)
-        rows = _sql.count_slice(connection, **job.parameters(), first=first, last=last)
+        rows = _sql.count_held_once(connection, **job.parameters(), first=first, last=last)
         async for row in rows:
             if row["field"] is None:
                 propagated = row["rows"]
@@ -60,19 +60,21 @@ async def count_slice(
     return counted, propagated
 
 
-async def count_shared(
+async def count_held_by_several(
     connection: asyncpg.Connection, job: ForecastJob
 ) -> tuple[list[PairGroup], int]:
     """Count the selected pairs whose address several contacts hold.
 
     Also return how many addresses an opt-out would be propagated to, without those that
-    `count_slice` returns.
+    `count_held_once` returns.
     """
     async with connection.transaction():
         await _sql.plan_for_values(connection, memory=_MEMORY)
         large = await _sql.is_large(connection, **job.key._asdict())
         arguments = {**job.parameters(), "large": large}
-        counted = [PairGroup(*row) async for row in _sql.count_shared(connection, **arguments)]
+        counted = [
+            PairGroup(*row) async for row in _sql.count_held_by_several(connection, **arguments)
+        ]
         propagates = any(job.rules["sources"])
         propagated = await _sql.count_propagated(connection, **arguments) if propagates else 0
     return counted, propagated

@@ -66,7 +66,7 @@ async def list_active_hooks(connection: asyncpg.Connection) -> dict[int, Hook]:
     return {row["id"]: Hook(*row) async for row in _sql.list_active_hooks(connection)}
 
 
-async def rotate_hook_secret(
+async def renew_hook_secret(
     connection: asyncpg.Connection, hook_id: int, *, salt: bytes, key_id: str, former_days: int
 ) -> int | None:
     """Give the hook another salt and signing key; the former ones stay valid for `former_days`.
@@ -74,7 +74,7 @@ async def rotate_hook_secret(
     Return the hook's account, or None if it does not exist or was revoked.
     """
     account_id: int | None = await _sql.account_of_hook(connection, hook_id=hook_id)
-    rotated = await _sql.rotate_hook_secret(
+    renewed = await _sql.renew_hook_secret(
         connection,
         account_id=account_id,
         hook_id=hook_id,
@@ -82,7 +82,7 @@ async def rotate_hook_secret(
         signing_key=key_id,
         former_days=former_days,
     )
-    return account_id if rotated is not None else None
+    return account_id if renewed is not None else None
 
 
 async def list_hooks(

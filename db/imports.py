@@ -64,8 +64,8 @@ async def stage_rows(connection: asyncpg.Connection, packed: PackedRows) -> None
 
 def _make_records(job: JobKey, rows: Iterable[ImportRow]) -> Iterator[tuple[Any, ...]]:
     """Yield the rows as tuples of `_ROW_COLUMNS`."""
-    for line, given_name, family_name, company, tags, identities, external_id, statuses in rows:
-        first, second, third = identities
+    for line, given_name, family_name, company, tags, addresses, external_id, statuses in rows:
+        first, second, third = addresses
         yield (
             *job,
             line,
@@ -85,8 +85,8 @@ def _encode(job: JobKey, rows: Iterable[ImportRow]) -> memoryview:
     encode_numbers = struct.Struct(">hiqiqiq").pack
     columns = len(_ROW_COLUMNS) - 1
     encoded = [HEADER]
-    for line, given_name, family_name, company, tags, identities, external_id, _ in rows:
-        first, second, third = identities
+    for line, given_name, family_name, company, tags, addresses, external_id, _ in rows:
+        first, second, third = addresses
         encoded += (
             encode_numbers(columns, 8, job.account_id, 8, job.job_id, 8, line),
             encode_text(given_name),

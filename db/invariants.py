@@ -56,10 +56,10 @@ _CLAIMS = {
     "no_chunk_is_half_done": "only done chunks have results",
     "one_result_for_each_pair": "no job decided a pair twice",
     "every_selected_address_has_a_result": "every selected address of a done chunk has a result",
-    "every_ledger_is_unbroken": "an address's changes form an unbroken chain up to its status",
+    "every_history_is_unbroken": "an address's changes form an unbroken chain up to its status",
     "no_opt_out_was_reopened": "no change ended an opt-out",
     "no_opt_out_was_lost": "an address that was opted out still is, at no lower rank",
-    "no_address_is_marketable_beside_an_opt_out": "siblings of an opt-out are not marketable",
+    "no_sibling_of_an_opt_out_is_marketable": "siblings of an opt-out are not marketable",
     "every_address_counts_its_contacts": "an address counts the contacts that hold it",
     "every_repeat_has_the_addresses_of_another": "a duplicate has another contact's addresses",
     "every_recognized_row_is_its_contacts": "a recognized row's contact holds its addresses",
@@ -88,7 +88,7 @@ _VOCABULARY = {
     "opted_out": list(OPTED_OUT),
     "own_right": OWN_RIGHT,
     "statuses": [status for status, _ in _RANKS],
-    "spread": [is_propagated for _, is_propagated in _RANKS],
+    "are_propagated": [is_propagated for _, is_propagated in _RANKS],
     "ranks": list(_RANKS.values()),
 }
 """Parameters of the queries, so that none of them repeats the ranks."""

@@ -20,7 +20,7 @@ CONTACTS_PER_BLOCK = 10_000
 """Listed contact ids are stored in blocks of this many."""
 
 MAX_SCANNED_JOBS = 10_000
-"""A page that is filtered by state or action examines at most this many jobs."""
+"""A page that is filtered by state or action scans at most this many jobs."""
 
 _COMPUTED_FIELDS = {"actor", "unknown"}
 """Fields of `Job` that are not columns of `jobs`."""
@@ -263,7 +263,7 @@ async def list_jobs_page(
 ) -> tuple[list[Job], int | None]:
     """Return a page as `list_jobs` does, and `before` of the next page; None on the last page.
 
-    Long evidence makes a page shorter. A filter by state or action examines at most
+    Long evidence makes a page shorter. A filter by state or action scans at most
     `MAX_SCANNED_JOBS` jobs, so a page may be empty without being the last. A filter by `action`
     needs an account.
     """
@@ -271,9 +271,9 @@ async def list_jobs_page(
     if states or action is not None:
         place = {"before": before, "limit": MAX_SCANNED_JOBS}
         oldest = (
-            await _sql.oldest_scanned_job(connection, **place)
+            await _sql.find_oldest_job_to_scan(connection, **place)
             if account_id is None
-            else await _sql.oldest_scanned_job_of_account(
+            else await _sql.find_oldest_job_to_scan_of_account(
                 connection, account_id=account_id, **place
             )
         )
@@ -302,14 +302,12 @@ async def list_jobs_page(
     return found, oldest
 
 
-async def set_lock_timeout(connection: asyncpg.Connection, *, seconds: float) -> None:
+async def set_timeouts(connection: asyncpg.Connection, *, seconds: float) -> None:
     """Limit how long each statement of the transaction waits for a lock.
 
     Afterwards it raises asyncpg.LockNotAvailableError.
     """
-    await _sql.set_lock_timeout(
-        connection, milliseconds=f"{seconds * 1000:.0f}", idle_ms=str(IDLE_MS)
-    )
+    await _sql.set_timeouts(connection, lock_ms=f"{seconds * 1000:.0f}", idle_ms=str(IDLE_MS))
 
 
 async def terminate_chunks(connection: asyncpg.Connection, job_id: int) -> int:

@@ -59,7 +59,7 @@ async def copy_addresses(
     await connection.copy_records_to_table(
         "listed_addresses",
         columns=("line", "address", "match_key"),
-        records=((line, *identity) for line, identity in rows),
+        records=((line, *address) for line, address in rows),
     )
 
 

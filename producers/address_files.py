@@ -46,7 +46,7 @@ class DoubtfulAddress(NamedTuple):
     """
 
     line: int
-    identity: NormalizedAddress
+    normalized: NormalizedAddress
     doubt: Correction
 
 
@@ -84,8 +84,8 @@ def _read_cells(table: Table, columns: Sequence[int] | None) -> Iterator[Block]:
             else:
                 listed = _addresses_without_header(cells)
             for cell in listed:
-                if identity := normalize_plain_address(cell):
-                    rows.append((line, identity))
+                if normalized := normalize_plain_address(cell):
+                    rows.append((line, normalized))
                 elif cell and not cell.isspace():
                     _read(line, strip_formula_guard(cell), block, several=columns is None)
             if not any(map(str.strip, listed)) and not table.is_blank(cells):
@@ -114,26 +114,26 @@ def _read(line: int, cell: str, block: Block, *, several: bool) -> None:
     try:
         if find_unreadable(cell):
             raise InvalidAddress("it has bytes that are not text in the encoding of the file.")
-        identity = parse_address(cell)
+        normalized = parse_address(cell)
     except InvalidAddress as error:
         parts = _plain_parts(cell) if several else []
         block.rows.extend((line, part) for part in parts)
         if not parts:
             block.rejections.append(reject(line, Reason.INVALID_ADDRESS, cell=cell, why=error))
         return
-    if doubt := find_correction(identity):
-        block.doubtful.append(DoubtfulAddress(line, identity, doubt))
+    if doubt := find_correction(normalized):
+        block.doubtful.append(DoubtfulAddress(line, normalized, doubt))
     else:
-        block.rows.append((line, identity))
+        block.rows.append((line, normalized))
 
 
 def _plain_parts(cell: str) -> list[NormalizedAddress]:
     """Return the addresses of a line with a different delimiter; none if it has anything else."""
     found: list[NormalizedAddress] = []
     for part in filter(None, _split_several(cell)):
-        if (identity := normalize_plain_address(part)) is None:
+        if (normalized := normalize_plain_address(part)) is None:
             return []
-        found.append(identity)
+        found.append(normalized)
     return found
 
 

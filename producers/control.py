@@ -106,7 +106,7 @@ async def _try_to_change_state(
     """
     async with recorded_change(pool, _EVENTS[wanted], actor) as change:
         connection = change.connection
-        await jobs.set_lock_timeout(connection, seconds=CHUNK_WAIT_SECONDS)
+        await jobs.set_timeouts(connection, seconds=CHUNK_WAIT_SECONDS)
         await chunks.lock_job_exclusive(connection, job.id)
         current = await jobs.get_job(connection, job.id, account_id=job.account_id)
         assert current is not None

@@ -184,8 +184,8 @@ def _read_local_part(
     """Return the default address, and all readings, the longest first."""
     words = local.split(" ")
     if len(words) == 1:
-        identity = normalize_address(f"{local}@{domain}")
-        return identity, [identity]
+        normalized = normalize_address(f"{local}@{domain}")
+        return normalized, [normalized]
     before = local.rpartition(" ")[0]
     # `Ada Lovelace ada@...` has a name before the address that is meant.
     is_name = not blank_is_plus or (" " in before and before != before.lower())

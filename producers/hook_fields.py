@@ -73,19 +73,19 @@ class HookPost(NamedTuple):
     refused: list[str]
 
     @property
-    def identities(self) -> list[NormalizedAddress]:
+    def normalized(self) -> list[NormalizedAddress]:
         """The addresses, for an account that knows none of their readings."""
         return resolve_candidates(self.candidates)
 
     @property
     def addresses(self) -> list[str]:
         """The addresses as received."""
-        return [each.address for each in self.identities]
+        return [each.address for each in self.normalized]
 
     @property
     def match_keys(self) -> list[str]:
         """The sorted match keys of the addresses."""
-        return sorted(each.match_key for each in self.identities)
+        return sorted(each.match_key for each in self.normalized)
 
     @property
     def ambiguous_match_keys(self) -> list[str]:

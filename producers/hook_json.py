@@ -24,7 +24,7 @@ _MAX_PATH = 300
 
 
 class EventObject:
-    """One of several events in JSON, compared by identity, and the event around it, if any."""
+    """One of several events in JSON, compared by normalized, and the event around it, if any."""
 
     def __init__(self, given: Pairs, outer: "EventObject | None") -> None:
         self.given = given

@@ -79,7 +79,7 @@ async def create_hook(
     return _new_hook(settings, hook_id, salt)
 
 
-async def rotate_hook_secret(
+async def renew_hook_secret(
     pool: asyncpg.Pool,
     settings: Settings,
     hook_id: int,
@@ -100,7 +100,7 @@ async def rotate_hook_secret(
     async with recorded_change(pool, events.HOOK_RENEWED, actor) as change:
         account_id = None
         if 0 < hook_id <= MAX_ID:
-            account_id = await hooks.rotate_hook_secret(
+            account_id = await hooks.renew_hook_secret(
                 change.connection, hook_id, salt=salt, key_id=key_id, former_days=former_days
             )
         if account_id is None:

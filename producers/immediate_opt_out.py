@@ -229,7 +229,7 @@ class _Attempt(NamedTuple):
             listed = await address_lists.look_up_addresses(
                 self.connection,
                 account_id=self.account_id,
-                identities=checked.addresses,
+                addresses=checked.addresses,
                 shared_address_limit=sibling_link_limit(
                     action, params, runner.shared_address_limit
                 ),

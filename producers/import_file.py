@@ -141,9 +141,9 @@ class ContactFile:
         Raises RejectedRow for a row that is left out as a whole.
         """
         columns = self.columns
-        identities: list[NormalizedAddress | None] = [None, None, None]
-        asked = self._fill(identities, line, cells, rejections)
-        if not any(identities):
+        addresses: list[NormalizedAddress | None] = [None, None, None]
+        asked = self._fill(addresses, line, cells, rejections)
+        if not any(addresses):
             return None
         unmapped = [cells[column] for column in columns.unmapped]
         if unmapped and (found := find_suppressing_cell(unmapped)):
@@ -169,16 +169,16 @@ class ContactFile:
                 cells[columns.family_name].strip() or None,
                 cells[columns.company].strip() or None,
                 list_tags,
-                tuple(identities),
+                tuple(addresses),
                 known_as,
-                self._statuses(cells, identities, asked) if columns.statuses else None,
+                self._statuses(cells, addresses, asked) if columns.statuses else None,
             ),
         )
         return row
 
     def _fill(
         self,
-        identities: list[NormalizedAddress | None],
+        addresses: list[NormalizedAddress | None],
         line: int,
         cells: Sequence[str],
         rejections: list[ImportRejection],
@@ -193,19 +193,19 @@ class ContactFile:
             cell = cells[column]
             if not cell:
                 continue
-            identity = normalize_plain_address(cell)
-            if identity is None:
+            normalized = normalize_plain_address(cell)
+            if normalized is None:
                 if cell.isspace():
                     continue
                 try:
-                    identity = parse_plausible_address(cell)
+                    normalized = parse_plausible_address(cell)
                 except InvalidAddress as error:
                     rejections.append(reject(line, Reason.INVALID_ADDRESS, cell=cell, why=error))
                     continue
-            key = identity[1]
+            key = normalized[1]
             field = wanted
-            if field is None and None in identities:
-                field = identities.index(None)
+            if field is None and None in addresses:
+                field = addresses.index(None)
             if key in fields:
                 rejections.append(reject(line, Reason.REPEATED_IN_ROW, cell=cell))
                 field = fields[key]
@@ -213,7 +213,7 @@ class ContactFile:
                 raise RejectedRow(Reason.TOO_MANY_ADDRESSES, row=", ".join(cells))
             else:
                 fields[key] = field
-                identities[field] = identity
+                addresses[field] = normalized
             if wanted is not None:
                 asked[wanted] = field
         return asked
@@ -221,7 +221,7 @@ class ContactFile:
     def _statuses(
         self,
         cells: Sequence[str],
-        identities: Sequence[NormalizedAddress | None],
+        addresses: Sequence[NormalizedAddress | None],
         asked: Mapping[int, int],
     ) -> tuple[Status | None, Status | None, Status | None] | None:
         """Return the row's status for each field; `asked` maps a column's field to its address's.
@@ -230,7 +230,7 @@ class ContactFile:
         Raises RejectedRow for a text that is not understood.
         """
         stated: list[Status | None] = [None, None, None]
-        filled = [field for field, identity in enumerate(identities) if identity is not None]
+        filled = [field for field, normalized in enumerate(addresses) if normalized is not None]
         for column, meaning, of_field in self.columns.statuses:
             try:
                 status = parse_status(cells[column], meaning)
@@ -254,11 +254,11 @@ class ContactFile:
 
 def parse_plausible_address(cell: str) -> NormalizedAddress:
     """Return the address in the cell; raises InvalidAddress for a certain misspelling."""
-    identity = parse_address(strip_formula_guard(cell))
-    doubt = find_correction(identity)
+    normalized = parse_address(strip_formula_guard(cell))
+    doubt = find_correction(normalized)
     if doubt is not None and doubt.is_certain:
-        raise implausible_address(identity, doubt.intended)
-    return identity
+        raise implausible_address(normalized, doubt.intended)
+    return normalized
 
 
 @cache_short_texts(maxsize=256)

@@ -35,22 +35,22 @@ async def find_implausible(
     # In batches: all of a long list would block the event loop for a second.
     for begin in range(0, len(doubtful), _BATCH_SIZE):
         batch = doubtful[begin : begin + _BATCH_SIZE]
-        keys = {each.identity.match_key for each in batch}
+        keys = {each.normalized.match_key for each in batch}
         keys |= {each.doubt.intended.match_key for each in batch}
         known = await address_lists.find_known_keys(connection, account_id, list(keys))
         for each in batch:
             meant, is_certain = each.doubt
-            if each.identity.match_key not in known and (is_certain or meant.match_key in known):
-                found[each] = implausible_address(each.identity, meant)
+            if each.normalized.match_key not in known and (is_certain or meant.match_key in known):
+                found[each] = implausible_address(each.normalized, meant)
     return found
 
 
-def find_doubtful(identities: Sequence[NormalizedAddress]) -> list[DoubtfulAddress]:
+def find_doubtful(addresses: Sequence[NormalizedAddress]) -> list[DoubtfulAddress]:
     """Return the doubtful addresses with their places; takes 0.1 ms for one that is not ASCII."""
     return [
-        DoubtfulAddress(place, identity, doubt)
-        for place, identity in enumerate(identities)
-        if (doubt := find_correction(identity))
+        DoubtfulAddress(place, normalized, doubt)
+        for place, normalized in enumerate(addresses)
+        if (doubt := find_correction(normalized))
     ]
 
 

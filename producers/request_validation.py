@@ -158,14 +158,14 @@ def _parse_addresses(addresses: Sequence[str] | None) -> list[NormalizedAddress]
     more = ""
     for place, text in enumerate(addresses):
         try:
-            identity = parse_address(text)
+            normalized = parse_address(text)
         except InvalidAddress as error:
             wrong.append(FieldError(f"selection.addresses.{place}", str(error)))
             if len(wrong) == MAX_FIELD_ERRORS:
                 more = "The addresses after it were not checked."
                 break
         else:
-            found.setdefault(identity.match_key, identity)
+            found.setdefault(normalized.match_key, normalized)
     if wrong:
         raise invalid_request("The request", wrong, more)
     return list(found.values())

@@ -182,7 +182,7 @@ async def store_job(
     if checked.contacts:
         await jobs.insert_job_contacts(connection, stored.key, checked.contacts)
     if checked.addresses:
-        await address_lists.insert_list(connection, stored.key, identities=checked.addresses)
+        await address_lists.insert_list(connection, stored.key, addresses=checked.addresses)
     if request.completion_url:
         await webhook_deliveries.insert_delivery(connection, stored.key, request.completion_url)
     return stored

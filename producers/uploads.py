@@ -87,12 +87,14 @@ class AddressUpload:
         blocks = read_addresses(self.file, self.encoding)
         while (block := await asyncio.to_thread(next, blocks, None)) is not None:
             wrong = await find_implausible(connection, account_id, block.doubtful)
-            plausible = [(each.line, each.identity) for each in block.doubtful if each not in wrong]
+            plausible = [
+                (each.line, each.normalized) for each in block.doubtful if each not in wrong
+            ]
             await uploads.copy_addresses(connection, block.rows + plausible)
             self._reject(block.rejections)
             self._reject(
                 [
-                    reject(each.line, Reason.INVALID_ADDRESS, cell=each.identity.address, why=why)
+                    reject(each.line, Reason.INVALID_ADDRESS, cell=each.normalized.address, why=why)
                     for each, why in wrong.items()
                 ]
             )

@@ -159,12 +159,12 @@ def _unwrap(text: str) -> NormalizedAddress | None:
     if inner == text.strip():
         return None
     try:
-        identity = normalize_address(inner)
+        normalized = normalize_address(inner)
         # A mail program may write the address as its own name.
-        same = all(parse_address(name) == identity for name in names if "@" in name)
+        same = all(parse_address(name) == normalized for name in names if "@" in name)
     except InvalidAddress:
         return None
-    return identity if same else None
+    return normalized if same else None
 
 
 def _strip_around(text: str) -> str:
@@ -206,13 +206,13 @@ class Correction(NamedTuple):
     is_certain: bool
 
 
-def find_correction(identity: NormalizedAddress) -> Correction | None:
+def find_correction(normalized: NormalizedAddress) -> Correction | None:
     """Return what else the address may be: `4711|ada@...` and `'ada@...` are ada's, most probably.
 
     Each of these characters may be in a local part, so an account that knows the whole address
     means that one. None where nothing is odd about it.
     """
-    local_part, _, domain = identity.address.rpartition("@")
+    local_part, _, domain = normalized.address.rpartition("@")
     if local_part.startswith('"') or not (local_part.strip(_PLAIN) or local_part[0] in "+-"):
         return None
     parts = [part.strip(_ODD_ENDS) for part in _split_odd(unquote(local_part))]
@@ -226,15 +226,15 @@ def find_correction(identity: NormalizedAddress) -> Correction | None:
         meant = normalize_address(f"{part}@{domain}")
     except InvalidAddress:
         return None
-    if meant.match_key == identity.match_key:
+    if meant.match_key == normalized.match_key:
         return None
     return Correction(meant, _certainly_odd(local_part) is not None)
 
 
-def implausible_address(identity: NormalizedAddress, meant: NormalizedAddress) -> InvalidAddress:
+def implausible_address(normalized: NormalizedAddress, meant: NormalizedAddress) -> InvalidAddress:
     """Return the error of an address with which another one is meant."""
     return InvalidAddress(
-        f"{identity.address} is formally an address, but {meant.address} is probably meant. Give"
+        f"{normalized.address} is formally an address, but {meant.address} is probably meant. Give"
         " the address alone."
     )
 

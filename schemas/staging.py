@@ -8,7 +8,7 @@ from schemas.statuses import Status
 
 
 class ImportRow(NamedTuple):
-    """One contact of an import. `identities` are its three fields, None where one is empty.
+    """One contact of an import. `addresses` are its three fields, None where one is empty.
 
     `line` is the physical line of the file, from 1, on which the row begins. `external_id` is the
     contact's id in the system that the file comes from, where the file has one. `statuses` are
@@ -20,7 +20,7 @@ class ImportRow(NamedTuple):
     family_name: str | None
     company: str | None
     tags: tuple[str, ...]
-    identities: tuple[NormalizedAddress | None, NormalizedAddress | None, NormalizedAddress | None]
+    addresses: tuple[NormalizedAddress | None, NormalizedAddress | None, NormalizedAddress | None]
     external_id: str | None = None
     statuses: tuple[Status | None, Status | None, Status | None] | None = None
 

@@ -9,7 +9,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from db.errors import CONTENTION_ERRORS
+from db.errors import CONNECTION_USABLE_ERRORS
 from producers.invalid_request import MAX_FIELD_ERRORS
 from schemas.field_errors import describe_error, describe_path, shorten
 from web import problems
@@ -40,7 +40,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 async def _handle_error(request: Request, error: Exception) -> ProblemResponse:
     """If Postgres may not answer, have the server monitor check it."""
-    if isinstance(error, DATABASE_ERRORS) and not isinstance(error, CONTENTION_ERRORS):
+    if isinstance(error, DATABASE_ERRORS) and not isinstance(error, CONNECTION_USABLE_ERRORS):
         get_state(request).server_monitor.check_database_soon()
     return build_problem_response(to_problem(error))
 

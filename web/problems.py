@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from fastapi.responses import JSONResponse
 
-from db.errors import CONNECTION_ERRORS, CONTENTION_ERRORS, TRANSIENT_ERRORS
+from db.errors import CONNECTION_ERRORS, CONNECTION_USABLE_ERRORS, TRANSIENT_ERRORS
 from producers.invalid_request import shorten
 from schemas.errors import (
     DatabaseUnreachable,
@@ -127,7 +127,7 @@ def to_problem(error: BaseException) -> Problem:
     """Return the problem for an error of any room; an unknown one is `unavailable`."""
     if isinstance(error, Problem):
         return error
-    if isinstance(error, CONTENTION_ERRORS):
+    if isinstance(error, CONNECTION_USABLE_ERRORS):
         return unavailable_problem("The rows are locked by another transaction.")
     if isinstance(error, DATABASE_ERRORS):
         return unavailable_problem("Postgres does not answer.")

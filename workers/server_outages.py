@@ -8,7 +8,7 @@ import asyncpg
 from dramatiq.errors import BrokerConnectionError
 
 from db import sweeps
-from db.errors import CONTENTION_ERRORS, TRANSIENT_ERRORS
+from db.errors import CONNECTION_USABLE_ERRORS, TRANSIENT_ERRORS
 from runtime import events, logs
 from runtime.outages import OUTAGE_GRACE_SECONDS, PROBE_TIMEOUT_SECONDS, Outage, queue_outage
 
@@ -36,7 +36,7 @@ class Outages:
         One broken connection is no outage, and several that break in turn are not several outages.
         `job_id` is the job that the work was for, if any.
         """
-        if isinstance(error, CONTENTION_ERRORS):
+        if isinstance(error, CONNECTION_USABLE_ERRORS):
             log.warning(
                 events.WORKER_INTERRUPTED,
                 worker=self._worker,

@@ -31,14 +31,14 @@ _Ending: TypeAlias = tuple[str, str | None]
 class CodeRules(NamedTuple):
     """What the rules of an action say of each code, as arrays in the order of codes.
 
-    `spreading` is 1 for an address whose own opt-out is propagated. `sibling_sensitive` is 1 where
-    an opted-out sibling changes the decision. The others are bits, one for each way in which the
-    job propagates. `sources` is for an address that the job leaves opted out in its own right,
-    `role_sources` for the same if it is a role address. `beyond_sources` is for one whose
-    propagation reaches contacts outside the selection, and `reach` for an address that would climb.
+    `propagating` is 1 for an address whose own opt-out is propagated. `sibling_sensitive` is 1
+    where an opted-out sibling changes the decision. The others are bits, one for each way in which
+    the job propagates. `sources` is for an address that the job leaves opted out in its own right,
+    `role_sources` for the same if it is a role address. `beyond_sources` is for one whose opt-out
+    is propagated to contacts outside the selection, and `reach` for one that it would change.
     """
 
-    spreading: list[int]
+    propagating: list[int]
     sibling_sensitive: list[int]
     sources: list[int]
     role_sources: list[int]
@@ -49,7 +49,7 @@ class CodeRules(NamedTuple):
 def compute_code_rules(action: BulkAction, params: Any) -> CodeRules:
     """Return the rules of the action with these parameters, as the forecast counts by them.
 
-    Propagation is asked for as if no sibling were opted out: no action both refuses such an address
+    Propagation is asked for as if no sibling were opted out: no action both rejects such an address
     and opts out itself.
     """
     propagations: list[Propagation] = []

@@ -1,8 +1,8 @@
 -- The history of an address, and why rows of a file were left out.
 
--- name: import_rejections_by_reason
+-- name: count_import_rejections
 -- How many rows and cells of an import's file were left out, and why.
-select reason, count(*) as refused
+select reason, count(*) as rejected
 from import_rejections where account_id = :account_id and job_id = :job_id
 group by reason order by count(*) desc, reason;
 

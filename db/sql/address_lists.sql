@@ -32,7 +32,7 @@ with listed as materialized (
            coalesce(array_agg(match_key order by match_key) filter (where known_id is null), '{}')
                as new_keys
     from listed
-), beside as materialized (
+), siblings as materialized (
     select y.id as source_id, o.contact_id, o.field, o.address_id
     from email_addresses y
     join contact_emails h on h.account_id = y.account_id and h.address_id = y.id
@@ -46,8 +46,8 @@ with listed as materialized (
     select coalesce(array_agg(source_id), '{}') as source_ids,
            coalesce(array_agg(contact_id), '{}') as contact_ids,
            coalesce(array_agg(field), '{}') as fields,
-           coalesce(array_agg(address_id), '{}') as beside_ids
-    from beside
+           coalesce(array_agg(address_id), '{}') as sibling_ids
+    from siblings
 ), known as (
     select coalesce(array_agg(id), '{}') as ids,
            coalesce(array_agg(status), '{}') as statuses,
@@ -58,7 +58,7 @@ with listed as materialized (
     from email_addresses
     where account_id = :account_id
       and id = any(array(select known_id from listed where known_id is not null
-                         union select address_id from beside))
+                         union select address_id from siblings))
 )
 select found.*, sibling_links.*, known.*, clock_timestamp() as decided_at
 from found cross join sibling_links cross join known;

@@ -15,7 +15,7 @@ select name from tags where account_id = :account_id order by name limit :limit;
 -- name: find_contact_ids^
 -- The first :limit contacts after :after that meet the conditions given: that the import created or recognized
 -- them; that they have the tag; and, if :narrowed, that they hold an address in one of the fields with one of the
--- statuses, or that was unengaged before :unengaged_before. At most :looked_at candidates are read: contacts with
+-- statuses, or that was unengaged before :unengaged_before. At most :max_scanned candidates are read: contacts with
 -- the tag, or else of the import, or else of the account. Returns how many were read, and the last of them.
 with candidates as materialized (
     (
@@ -23,7 +23,7 @@ with candidates as materialized (
         where :tag_id::bigint is not null
           and account_id = :account_id and tag_id = :tag_id and contact_id > :after
         order by contact_id
-        limit :looked_at
+        limit :max_scanned
     )
     union all
     (
@@ -32,7 +32,7 @@ with candidates as materialized (
              where :tag_id::bigint is null and :import_job::bigint is not null
                and account_id = :account_id and import_job_id = :import_job and id > :after
              order by account_id, import_job_id, id
-             limit :looked_at)
+             limit :max_scanned)
             union
             (select contact_id from recognized_rows
              where :tag_id::bigint is null and :import_job::bigint is not null
@@ -40,10 +40,10 @@ with candidates as materialized (
                and recognized_at > '-infinity'
              group by account_id, job_id, contact_id
              order by account_id, job_id, contact_id
-             limit :looked_at)
+             limit :max_scanned)
         ) of_import
         order by id
-        limit :looked_at
+        limit :max_scanned
     )
     union all
     (
@@ -51,7 +51,7 @@ with candidates as materialized (
         where :tag_id::bigint is null and :import_job::bigint is null
           and account_id = :account_id and id > :after
         order by account_id, id
-        limit :looked_at
+        limit :max_scanned
     )
 ), found as materialized (
     select c.id
@@ -84,7 +84,7 @@ with candidates as materialized (
     limit :limit
 )
 select array(select id from found order by id) as ids,
-       (select count(*) from candidates) as looked_at,
+       (select count(*) from candidates) as scanned,
        (select max(id) from candidates) as last;
 
 -- name: read_contacts

@@ -1,6 +1,6 @@
 -- The results of a job as lists of any length. Postgres writes the lines of a page as they are sent, in CSV or as
 -- JSON objects. Pages begin after a key, not at an offset, so that the last of a million costs as much as the
--- first. For a page of a filtered list, at most :looked_at rows are read.
+-- first. For a page of a filtered list, at most :max_scanned rows are read.
 
 -- name: results_page^
 -- The results of a job after (item, field, cause): all, or only those that were :rejected. Rejections have their own
@@ -14,7 +14,7 @@ with found as materialized (
            and (item_id, field, cause)
                > (:after_item, :after_field::bigint, :after_cause::result_cause)
          order by item_id, field, cause
-         limit :looked_at)
+         limit :max_scanned)
         union all
         (select *
          from results
@@ -23,7 +23,7 @@ with found as materialized (
            and (item_id, field, cause)
                > (:after_item, :after_field::bigint, :after_cause::result_cause)
          order by item_id, field, cause
-         limit :looked_at)
+         limit :max_scanned)
     ) r
     where (:reason::text is null or r.reason = :reason)
       and (:cause::result_cause is null or r.cause = :cause)
@@ -81,7 +81,7 @@ from (
        and (item_id, field, cause)
            > (:after_item, :after_field::bigint, :after_cause::result_cause)
      order by item_id, field, cause
-     offset :looked_at - 1 limit 1)
+     offset :max_scanned - 1 limit 1)
     union all
     (select item_id, field, cause
      from results
@@ -90,7 +90,7 @@ from (
        and (item_id, field, cause)
            > (:after_item, :after_field::bigint, :after_cause::result_cause)
      order by item_id, field, cause
-     offset :looked_at - 1 limit 1)
+     offset :max_scanned - 1 limit 1)
 ) r
 limit 1;
 

@@ -26,7 +26,7 @@ from job_chunks where account_id = :account_id and job_id = :job_id and state = 
 select coalesce(max(chunk_no), 0) from job_chunks
 where account_id = :account_id and job_id = :job_id and state = 'pending';
 
--- name: count_slice
+-- name: count_held_once
 -- For the contacts of some chunks: the addresses that no other contact holds, in the job's fields, by field, code,
 -- whether a sibling's opt-out is propagated to them, and whether it is the contact's first field with the
 -- address. The row without a field says to how many other addresses an opt-out would be propagated. :sources and
@@ -63,36 +63,36 @@ with links as materialized (
     select min(contact_id) as contact_id, count(*) as contacts
     from by_contact
     group by kinds, first = second, first = third, second = third
-), looked_at as (
+), examined as (
     select h.*, a.contacts,
            case when h.field = any(:fields::smallint[]) then h.address_id end as selected,
-           h.person_count <= :shared_address_limit and (:spreading::int[])[h.code] = 1 as spreads,
+           h.person_count <= :shared_address_limit and (:propagating::int[])[h.code] = 1 as propagates,
            case when h.field <> all(:fields::smallint[]) then 0
                 when h.person_count > :shared_address_limit then (:role_sources::int[])[h.code]
                 else (:sources::int[])[h.code] end as source
     from alike a join held h on h.contact_id = a.contact_id
 ), seen as (
     select l.*,
-           count(*) filter (where spreads) over person - spreads::int > 0
-               and (:sibling_sensitive::int[])[code] = 1 as beside,
+           count(*) filter (where propagates) over person - propagates::int > 0
+               and (:sibling_sensitive::int[])[code] = 1 as sibling_opted_out,
            address_id in (lag(selected) over fields, lag(selected, 2) over fields) is true as again,
            address_id in (lead(selected) over fields, lead(selected, 2) over fields) is true
                or address_id in (lag(address_id) over fields, lag(address_id, 2) over fields) is true
                as elsewhere,
            bit_or(source) over person & (:reach::int[])[code] <> 0 as propagated
-    from looked_at l
+    from examined l
     window person as (partition by contact_id), fields as (partition by contact_id order by field)
 )
-select field, code, beside, not again as first, sum(contacts)::bigint as rows
+select field, code, sibling_opted_out, not again as first, sum(contacts)::bigint as rows
 from seen
 where contact_count <= 1 and selected is not null
-group by field, code, beside, again
+group by field, code, sibling_opted_out, again
 union all
 select null, null, null, null, coalesce(sum(contacts), 0)::bigint
 from seen
 where contact_count <= 1 and selected is null and propagated and not elsewhere;
 
--- name: count_shared
+-- name: count_held_by_several
 -- For all contacts of the job: the addresses that several contacts hold, counted as in a slice. The contact with
 -- the lowest id has an address first.
 with selected as materialized (
@@ -126,7 +126,7 @@ with selected as materialized (
            row_number() over (partition by address_id order by contact_id, field) = 1 as first
     from links
     where chosen and field = any(:fields::smallint[])
-), beside as materialized (
+), with_opted_out_sibling as materialized (
     select distinct x.address_id
     from links x
     join contact_emails o
@@ -136,12 +136,12 @@ with selected as materialized (
         on y.account_id = :account_id and y.id = o.address_id
         and person_count(y.contact_count, y.repeat_count) <= :shared_address_limit
     where x.is_address_chosen and (:sibling_sensitive::int[])[x.code] = 1
-      and (:spreading::int[])[2 * array_position(:statuses::email_status[], y.status) - 1
+      and (:propagating::int[])[2 * array_position(:statuses::email_status[], y.status) - 1
               + (y.propagated_from is not null)::int] = 1
 )
-select r.field, r.code, b.address_id is not null as beside, r.first, count(*) as rows
+select r.field, r.code, b.address_id is not null as sibling_opted_out, r.first, count(*) as rows
 -- A full join, as above; it adds no rows.
-from rows r full join beside b on b.address_id = r.address_id
+from rows r full join with_opted_out_sibling b on b.address_id = r.address_id
 group by 1, 2, 3, 4;
 
 -- name: count_propagated$
@@ -181,7 +181,7 @@ with selected as materialized (
     where account_id = :account_id
 ), chosen as materialized (
     select distinct address_id as id from links where is_address_chosen
-), beside_selected as (
+), siblings_of_selected as (
     select x.address_id as id
     from links x
     join contact_emails o
@@ -201,7 +201,7 @@ with selected as materialized (
     where h.person_count <= :shared_address_limit
       and (:reach::int[])[x.code] & (:beyond_sources::int[])[h.code] <> 0
       and h.is_address_chosen
-), counted_by_slices as (
+), counted_with_chunks as (
     select b.id
     from beyond b
     join contact_emails o
@@ -212,11 +212,11 @@ with selected as materialized (
       and (:reach::int[])[b.code] & case when y.person_count > :shared_address_limit
               then (:role_sources::int[])[y.code] else (:sources::int[])[y.code] end <> 0
 ), propagated as (
-    select id from beside_selected
+    select id from siblings_of_selected
     union
     select id from beyond
     except
-    select id from counted_by_slices
+    select id from counted_with_chunks
     except
     select id from chosen
     except

@@ -22,7 +22,7 @@ select h.id, h.account_id, a.name as account, h.source, h.salt, false as revoked
 from hooks h join accounts a on a.id = h.account_id
 where h.revoked_at is null;
 
--- name: rotate_hook_secret$
+-- name: renew_hook_secret$
 -- Give a hook another salt and key. The former ones stay valid for :former_days days. No row if the hook does not
 -- exist or was revoked.
 update hooks

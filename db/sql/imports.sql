@@ -12,10 +12,10 @@ select case when j.planned_at is null
             then (select count(*) from import_rows
                   where account_id = :account_id and job_id = :job_id)
             else j.selected / cardinality(j.fields) end as rows,
-       r.refused, r.left_out
+       r.rejected, r.left_out
 from jobs j
 cross join lateral (
-    select count(*) filter (where reason = any(:row_reasons::text[])) as refused,
+    select count(*) filter (where reason = any(:row_reasons::text[])) as rejected,
            count(*) filter (where reason = any(:cell_reasons::text[])) as left_out
     from import_rejections where account_id = :account_id and job_id = :job_id
 ) r

@@ -1,7 +1,7 @@
 -- Invariants of addresses, as those in invariants.sql. What an unfinished import leaves to its end is named where it
 -- matters: the role addresses that its file repeats (`import_repeats`).
 
--- name: every_ledger_is_unbroken
+-- name: every_history_is_unbroken
 -- Applied results that do not begin with the status with which the previous one ended; addresses that differ from
 -- their last applied result, or whose job has no such result; and results that refer to a missing one of their job.
 -- The first result may begin with any status, because contacts are not only created by imports. Within a chunk,
@@ -9,13 +9,13 @@
 with applied as (
     select r.account_id, r.address_id, r.job_id, r.contact_id, r.from_status, r.to_status,
            r.source_address_id,
-           lag(r.to_status) over ledger as status_before,
-           lag(r.job_id) over ledger as job_before,
-           lead(r.job_id) over ledger is null as last
+           lag(r.to_status) over history as status_before,
+           lag(r.job_id) over history as job_before,
+           lead(r.job_id) over history is null as last
     from results r
     where r.outcome = 'applied'
       and (:account_id::bigint is null or r.account_id = :account_id)
-    window ledger as (
+    window history as (
         partition by r.account_id, r.address_id
         order by r.decided_at, r.job_id, r.cause, r.item_id, r.field)
 ), known as (
@@ -95,9 +95,9 @@ limit :limit;
 -- name: no_opt_out_was_lost
 -- Results that opted an address out, or found it opted out, with a higher rank than it has now. A propagated opt-out
 -- has a lower rank than one in its own right, so this also finds one that replaced the other.
-with ladder as (
+with ranks as (
     select l.status, l.propagated, l.rank
-    from unnest(:statuses::email_status[], :spread::boolean[], :ranks::int[])
+    from unnest(:statuses::email_status[], :are_propagated::boolean[], :ranks::int[])
         as l (status, propagated, rank)
 ), acknowledged as (
     select r.account_id, r.job_id, r.contact_id, r.address_id,
@@ -114,14 +114,14 @@ select k.account_id, k.job_id, k.contact_id, k.address_id,
        ) as detail,
        count(*) over () as violations
 from acknowledged k
-left join ladder was on was.status = k.status and was.propagated = k.propagated
+left join ranks was on was.status = k.status and was.propagated = k.propagated
 left join email_addresses a on a.account_id = k.account_id and a.id = k.address_id
-left join ladder now on now.status = a.status and now.propagated = (a.propagated_from is not null)
+left join ranks now on now.status = a.status and now.propagated = (a.propagated_from is not null)
 where now.rank is null or was.rank is null or now.rank < was.rank
 order by k.account_id, k.address_id, k.job_id, k.contact_id
 limit :limit;
 
--- name: no_address_is_marketable_beside_an_opt_out
+-- name: no_sibling_of_an_opt_out_is_marketable
 -- Marketable addresses with a sibling that is opted out in its own right and is no role address. Siblings that an
 -- unfinished import repeats are left out: only its end decides whether they are role addresses.
 with sources as (

@@ -101,7 +101,7 @@ limit :limit;
 -- result: its chunk has the error.) Addresses that an import added to the contact after the chunk was read are left
 -- out; a minute is allowed for that import's commit.
 with worked as (
-    select j.account_id, c.job_id, j.fields, c.error is not null as refused,
+    select j.account_id, c.job_id, j.fields, c.error is not null as has_error,
            c.finished_at - make_interval(secs => 60 + coalesce(c.duration_ms, 0) / 1000.0) as read_at,
            unnest(c.item_ids) as item_id
     from job_chunks c
@@ -124,7 +124,7 @@ with worked as (
     union all
     select w.account_id, w.job_id, null, null, format('item %s: neither a contact nor a result', w.item_id)
     from worked w
-    where not w.refused
+    where not w.has_error
       and not exists (
           select from contacts c where c.account_id = w.account_id and c.id = w.item_id
             and w.fields <> '{0}')

@@ -78,23 +78,23 @@ where j.account_id = :account_id and j.id < :before and j.id >= :oldest
 order by j.id desc
 limit :limit;
 
--- name: oldest_scanned_job_of_account$
+-- name: find_oldest_job_to_scan_of_account$
 -- The last of the :limit jobs of one account that come before the job :before.
 select id from jobs
 where account_id = :account_id and id < :before
 order by id desc
 offset :limit - 1 limit 1;
 
--- name: oldest_scanned_job$
+-- name: find_oldest_job_to_scan$
 -- The last of the :limit jobs of all accounts that come before the job :before.
 select id from jobs
 where id < :before
 order by id desc
 offset :limit - 1 limit 1;
 
--- name: set_lock_timeout!
--- Let the transaction wait at most :milliseconds for a lock, and limit how long it may be idle.
-select set_config('lock_timeout', :milliseconds, true),
+-- name: set_timeouts!
+-- Let the transaction wait at most :lock_ms for a lock, and limit how long it may be idle.
+select set_config('lock_timeout', :lock_ms, true),
        set_config('idle_in_transaction_session_timeout', :idle_ms, true);
 
 -- name: terminate_chunks

@@ -29,9 +29,9 @@ class ContactSource(Source):
         """Count the shared addresses in one part, and the others chunk by chunk."""
         firsts = range(1, await forecasting.get_last_chunk_no(connection, job.key) + 1, step)
         return [
-            partial(forecasting.count_shared, job=job),
+            partial(forecasting.count_held_by_several, job=job),
             *(
-                partial(forecasting.count_slice, job=job, first=first, last=first + step - 1)
+                partial(forecasting.count_held_once, job=job, first=first, last=first + step - 1)
                 for first in firsts
             ),
         ]

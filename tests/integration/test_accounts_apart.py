@@ -31,7 +31,7 @@ ACROSS_ACCOUNTS = {
     "hooks.list_hooks": "the command line lists the hooks of all accounts",
     "jobs.account_of_job": "the command line names a job by its id alone",
     "jobs.list_jobs": "the command line lists the jobs of all accounts",
-    "jobs.oldest_scanned_job": "the command line lists the jobs of all accounts",
+    "jobs.find_oldest_job_to_scan": "the command line lists the jobs of all accounts",
     "keys.get_key": "a request names its key by the id alone",
     "keys.account_of_key": "the command line names a key by its id alone",
     "keys.list_active_digests": "unknown keys are rejected by the list of all keys",

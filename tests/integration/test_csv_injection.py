@@ -117,7 +117,7 @@ def test_our_reader_removes_the_apostrophe(header):
         for block in read_addresses(io.BytesIO(text.encode()))
         for identity in (
             *(row[1] for row in block.rows),
-            *(each.identity for each in block.doubtful),
+            *(each.normalized for each in block.doubtful),
         )
     ]
     assert sorted(found) == sorted(FORMULAS)

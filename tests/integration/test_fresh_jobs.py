@@ -68,7 +68,7 @@ WHOLE_JOB = {
 """Statements that read all chunks of a job, or larger pages than the others."""
 
 EACH_CODE = {
-    name: [1] * 34 for name in ("sources", "role_sources", "beyond_sources", "reach", "spreading")
+    name: [1] * 34 for name in ("sources", "role_sources", "beyond_sources", "reach", "propagating")
 } | {"sibling_sensitive": [1] * 34, "large": False}
 """The codes with which every address propagates its opt-out to every sibling in a forecast."""
 
@@ -101,9 +101,9 @@ VALUES: dict[str, dict[str, Any]] = {
     "queue_idle_lanes": {"limit": 8},
     "insert_delivery": {"job_id": IMPORT},
     "claim_due": {"job_id": OPT_OUT},
-    "results_page": {"looked_at": 5_000},
-    "count_slice": EACH_CODE | {"first": 1, "last": SIZE},
-    "count_shared": EACH_CODE,
+    "results_page": {"max_scanned": 5_000},
+    "count_held_once": EACH_CODE | {"first": 1, "last": SIZE},
+    "count_held_by_several": EACH_CODE,
     "count_propagated": EACH_CODE,
     "count_propagated_by_list": EACH_CODE,
     "find_earlier_decisions": {"address_ids": list(range(1, 40, 2))},
@@ -131,7 +131,7 @@ PREPARATIONS = {
     "claim_next_chunk": f"""
         update job_chunks set state = 'done', empty = pairs
         where job_id = {OPT_OUT} and chunk_no <> 77""",
-    "count_shared": "set local work_mem = '64MB'",
+    "count_held_by_several": "set local work_mem = '64MB'",
     "count_propagated": "set local work_mem = '64MB'",
     "claim_due": f"update webhook_deliveries set due_at = now() where job_id = {OPT_OUT}",
     "list_due": f"update webhook_deliveries set due_at = now() where job_id = {OPT_OUT}",

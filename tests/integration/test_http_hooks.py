@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from producers.hooks import create_hook, revoke_hook, rotate_hook_secret
+from producers.hooks import create_hook, renew_hook_secret, revoke_hook
 from runtime.signing import signature
 from schemas.errors import InvalidRequest, NotFound
 from tests.kit.factories import statuses_of
@@ -156,7 +156,7 @@ async def test_responses_do_not_disclose_which_hooks_exist(http, pool, settings,
     """
     revoked = await create_hook(pool, settings, account="default", source="old")
     await revoke_hook(pool, revoked.id)
-    await rotate_hook_secret(pool, settings, other_hook.id)
+    await renew_hook_secret(pool, settings, other_hook.id)
     numbers = (hook.id, other_hook.id, revoked.id, 99, 0, -1, 2**62, 2**63)
     for headers in UNSIGNED:
         paths = [f"/v1/hooks/{number}/events" for number in numbers]
@@ -197,14 +197,14 @@ async def test_wrong_guesses_do_not_block_valid_hooks(app, http, hook, pool, set
     for _ in range(2):
         created = await create_hook(pool, settings, account="default", source="new")
         assert (await http.post(created.form_path, data={"email": BOB})).status_code == 200
-        renewed = await rotate_hook_secret(pool, settings, created.id, former_days=0)
+        renewed = await renew_hook_secret(pool, settings, created.id, former_days=0)
         assert (await post_events(http, renewed, event())).status_code == 200
         assert (await http.post(created.form_path, data={"email": BOB})).status_code == 429
 
 
 async def test_a_renewed_hook_accepts_both_secrets_for_a_while(http, pool, settings, hook):
     """The former secret and form path are valid next to the new ones for the given time."""
-    new = await rotate_hook_secret(pool, settings, hook.id)
+    new = await renew_hook_secret(pool, settings, hook.id)
     assert (new.id, new.secret != hook.secret, new.form_path != hook.form_path) == (1, True, True)
     for number, each in enumerate((hook, new)):
         answer = await post_events(http, each, event(event_id=f"e{number}"))
@@ -214,16 +214,16 @@ async def test_a_renewed_hook_accepts_both_secrets_for_a_while(http, pool, setti
     problem_detail(await post_events(http, hook, event()), 401, "invalid-signature")
     problem_detail(await http.post(hook.form_path, data={"email": ANN}), 404, "not-found")
     assert (await post_events(http, new, event())).status_code == 200
-    newest = await rotate_hook_secret(pool, settings, hook.id, former_days=0)
+    newest = await renew_hook_secret(pool, settings, hook.id, former_days=0)
     problem_detail(await post_events(http, new, event()), 401, "invalid-signature")
     assert (await post_events(http, newest, event())).status_code == 200
     for wrong in (-1, 367):
         with pytest.raises(InvalidRequest):
-            await rotate_hook_secret(pool, settings, hook.id, former_days=wrong)
+            await renew_hook_secret(pool, settings, hook.id, former_days=wrong)
     await revoke_hook(pool, hook.id)
     for unknown in (hook.id, 99, 0, 2**63):
         with pytest.raises(NotFound):
-            await rotate_hook_secret(pool, settings, unknown)
+            await renew_hook_secret(pool, settings, unknown)
 
 
 async def test_a_hook_is_valid_while_its_signing_key_is_listed(app, http, pool, settings, hook):

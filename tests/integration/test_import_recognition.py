@@ -65,7 +65,7 @@ class ImportDriver:
                         family_name=None,
                         company=None,
                         tags=(),
-                        identities=pad_to_three(
+                        addresses=pad_to_three(
                             [normalize_address(address) for address in text.split()]
                         ),
                         statuses=pad_to_three(stated),

@@ -310,22 +310,22 @@ async def test_a_failed_forecast_leaves_no_connection_in_use(
     The next call then counts the job.
     """
     monkeypatch.setattr("engine.forecaster.CONTACTS_PER_STATEMENT", 1)
-    count_slice = forecasting.count_slice
+    count_held_once = forecasting.count_held_once
     calls = []
 
     async def failing(connection, job, *, first, last):
         calls.append(first)
         if len(calls) == 2:
             raise ConnectionResetError
-        return await count_slice(connection, job, first=first, last=last)
+        return await count_held_once(connection, job, first=first, last=last)
 
     async with await open_pool(database_url, size=3) as pool:
         driver = PlanDriver(pool, settings, 1)
         job_id = await driver.submit("shop", "opt_out", [1, 2, 3], [1], {})
-        monkeypatch.setattr(forecasting, "count_slice", failing)
+        monkeypatch.setattr(forecasting, "count_held_once", failing)
         with pytest.raises(ConnectionResetError):
             await driver.count(job_id)
-        monkeypatch.setattr(forecasting, "count_slice", count_slice)
+        monkeypatch.setattr(forecasting, "count_held_once", count_held_once)
         assert await driver.count(job_id) is JobState.PLANNED
 
 

@@ -16,13 +16,13 @@ from tests.kit.corruption_parts import (
 
 ADDRESS_CORRUPTIONS = (
     Corruption(
-        "every_ledger_is_unbroken",
+        "every_history_is_unbroken",
         "an address has another status than its last result",
         STAFF_IS.format(what="status = 'bounce'"),
     ),
     *(
         Corruption(
-            "every_ledger_is_unbroken",
+            "every_history_is_unbroken",
             f"an address contradicts its last result: {what}",
             STAFF_IS.format(what=what),
         )
@@ -33,45 +33,45 @@ ADDRESS_CORRUPTIONS = (
         )
     ),
     Corruption(
-        "every_ledger_is_unbroken",
+        "every_history_is_unbroken",
         "an address has another source than its last result",
         f"update email_addresses set propagated_from = {address_id('ann')}"
         " where match_key = 'staff0@example.com'",
     ),
     Corruption(
-        "every_ledger_is_unbroken",
+        "every_history_is_unbroken",
         "a result begins with a status that no result ended with",
         STAFF_IS.format(what="previous_status = 'lockdown'") + "; update results"
         " set from_status = 'lockdown' where"
         f" {last_applied('staff3')}",
     ),
     Corruption(
-        "every_ledger_is_unbroken",
+        "every_history_is_unbroken",
         "a result says that a known address was new",
         STAFF_IS.format(what="previous_status = null") + "; update results"
         " set from_status = null where"
         f" {last_applied('staff3')}",
     ),
     Corruption(
-        "every_ledger_is_unbroken",
+        "every_history_is_unbroken",
         "the last change of an address has no result",
         f"delete from results where {last_applied('staff3')}",
         also=("chunk_counts_are_those_of_its_rows", "every_selected_address_has_a_result"),
     ),
     Corruption(
-        "every_ledger_is_unbroken",
+        "every_history_is_unbroken",
         "an address names a job but has no result",
         "insert into email_addresses (account_id, address, match_key, status, status_job_id)"
         f" values ({ACCOUNT}, 'x', 'x', 'single_opt_in', {OPT_IN})",
     ),
     Corruption(
-        "every_ledger_is_unbroken",
+        "every_history_is_unbroken",
         "the address of a result is missing",
         f"delete from contact_emails where address_id = {address_id('staff3')};"
         " delete from email_addresses where match_key = 'staff3@example.com'",
     ),
     Corruption(
-        "every_ledger_is_unbroken",
+        "every_history_is_unbroken",
         "a result refers to another one that its job does not have",
         f"""
         update results set reason = 'same_address_in_job'
@@ -117,30 +117,30 @@ ADDRESS_CORRUPTIONS = (
         "no_opt_out_was_lost",
         "an address has a lower rank than a result gave it",
         ANN_IS.format(what="status = 'admin'"),
-        also=("every_ledger_is_unbroken",),
+        also=("every_history_is_unbroken",),
     ),
     Corruption(
         "no_opt_out_was_lost",
         "an opt-out in its own right became a propagated one",
         f"update email_addresses set propagated_from = {address_id('ann')}"
         " where match_key = 'bob@example.com'",
-        also=("every_ledger_is_unbroken",),
+        also=("every_history_is_unbroken",),
     ),
     Corruption(
         "no_opt_out_was_lost",
         "an opted-out address became a bounced one",
         "update email_addresses set status = 'hard_bounce' where match_key = 'bob@example.com'",
-        also=("every_ledger_is_unbroken",),
+        also=("every_history_is_unbroken",),
     ),
     Corruption(
         "no_opt_out_was_lost",
         "an opted-out address is missing",
         f"delete from contact_emails where address_id = {address_id('bob')};"
         " delete from email_addresses where match_key = 'bob@example.com'",
-        also=("every_ledger_is_unbroken",),
+        also=("every_history_is_unbroken",),
     ),
     Corruption(
-        "no_address_is_marketable_beside_an_opt_out",
+        "no_sibling_of_an_opt_out_is_marketable",
         "contacts were inserted without propagating the opt-out",
         f"""
         insert into contacts (account_id, id) values ({ACCOUNT}, 77), ({ACCOUNT}, 78);
@@ -152,7 +152,7 @@ ADDRESS_CORRUPTIONS = (
         """,
     ),
     Corruption(
-        "no_address_is_marketable_beside_an_opt_out",
+        "no_sibling_of_an_opt_out_is_marketable",
         "an import ended without its final counts and propagation",
         f"""
         insert into job_states (account_id, job_id, state)

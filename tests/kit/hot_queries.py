@@ -4,7 +4,7 @@ HOT = {
     "accounts": "get_account_id create_account list_accounts",
     "activity": "record list_activity_of_account list_activity_of_job",
     "address_history": (
-        "import_rejections_by_reason count_recognized_rows get_address list_contacts"
+        "count_import_rejections count_recognized_rows get_address list_contacts"
         " count_contacts list_history"
     ),
     "address_lists": (
@@ -26,8 +26,8 @@ HOT = {
         "results_page results_scanned_to unprocessed_page unprocessed_lines_page"
         " unprocessed_addresses_page rejections_page"
     ),
-    "forecasting": "join_by_hash plan_for_values get_last_chunk_no count_slice",
-    "hooks": "insert_hook get_hook rotate_hook_secret account_of_hook",
+    "forecasting": "join_by_hash plan_for_values get_last_chunk_no count_held_once",
+    "hooks": "insert_hook get_hook renew_hook_secret account_of_hook",
     "immediate_opt_outs": "set_idle_timeout insert_completed_job",
     "import_chunks": (
         "lock_known_addresses read_rows_to_recognize find_candidates insert_contacts"
@@ -45,8 +45,8 @@ HOT = {
     ),
     "jobs": (
         "insert_job list_jobs_by_key insert_merged_events account_of_job get_job list_jobs"
-        " list_jobs_of_account oldest_scanned_job_of_account oldest_scanned_job"
-        " set_lock_timeout terminate_chunks set_state cancel"
+        " list_jobs_of_account find_oldest_job_to_scan_of_account find_oldest_job_to_scan"
+        " set_timeouts terminate_chunks set_state cancel"
     ),
     "keys": "get_key is_active record_use account_of_key",
     "lanes": (
@@ -75,7 +75,7 @@ HOT = {
 EXEMPT = {
     "activity.list_activity": "at the command line, some rows of each account by index",
     "forecasting.is_large": "reads the catalog, and the chunks of a plan once",
-    "forecasting.count_shared": "counts a whole selection, once for a plan",
+    "forecasting.count_held_by_several": "counts a whole selection, once for a plan",
     "forecasting.count_propagated": "counts a whole selection, once for a plan",
     "forecasting.count_missing": "counts a whole selection, once for a plan",
     "forecasting.count_listed": "counts a whole list, once for a plan",
@@ -113,7 +113,7 @@ WHOLE_IMPORT = {
     "count_contacts_of_role_addresses": "at an import's end, over its repeated addresses",
     "find_missed_propagation": "at an import's end, over its repeated addresses",
     "count_rejected_rows": "counts the rejections of a file",
-    "import_rejections_by_reason": "counts the rejections of a file",
+    "count_import_rejections": "counts the rejections of a file",
     "count_recognized_rows": "counts the rows of a file that were recognized",
     "read_staged_file": "counts the rows of a file that is submitted again",
 }

@@ -173,7 +173,7 @@ JOB_CORRUPTIONS = (
         "an opt-out was propagated to an address twice",
         "drop index results_of_job; insert into results"
         f" select * from results where job_id = {OPT_OUT} and cause = 'propagated' limit 1",
-        also=("chunk_counts_are_those_of_its_rows", "every_ledger_is_unbroken"),
+        also=("chunk_counts_are_those_of_its_rows", "every_history_is_unbroken"),
     ),
     Corruption(
         "every_selected_address_has_a_result",

@@ -15,7 +15,7 @@ ACTING = {
         "submit_import",
         "apply_plan",
     ),
-    *("create_key", "revoke_key", "create_hook", "rotate_hook_secret", "revoke_hook"),
+    *("create_key", "revoke_key", "create_hook", "renew_hook_secret", "revoke_hook"),
     *("create_account", "renew_webhook_secret"),
     *("pause", "resume", "cancel"),
 }

@@ -300,7 +300,7 @@ def test_more_than_three_addresses_reject_the_row():
         + "a@x.example,,c@x.example,d@x.example\n"
         + "a@x.example,b@x.example,c@x.example,B@x.example\n"
     )
-    assert [[each and each.address[0] for each in row.identities] for row in rows] == [
+    assert [[each and each.address[0] for each in row.addresses] for row in rows] == [
         ["a", "d", "c"],
         ["a", "b", "c"],
     ]

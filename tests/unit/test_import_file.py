@@ -49,7 +49,7 @@ def reasons(rejections: Iterable[ImportRejection]) -> list[tuple[int, str]]:
 
 def addresses(row: ImportRow) -> list[str | None]:
     """Return the row's addresses as given, by field."""
-    return [identity and identity.address for identity in row.identities]
+    return [identity and identity.address for identity in row.addresses]
 
 
 # Text that a cell may contain: quotes, delimiters and line breaks, without surrounding space.
@@ -109,7 +109,7 @@ def test_what_was_written_is_read(written, header, delimiter, style, encoding) -
             None if not email or email in emails[:field] else normalize_address(email)
             for field, email in enumerate(emails)
         ]
-        assert list(row.identities) == expected
+        assert list(row.addresses) == expected
 
 
 @given(st.lists(st.text('ab@.,;"\n\r \x00é\ud800', max_size=30), max_size=12))

@@ -34,7 +34,7 @@ def imported(content: bytes, **options):
             (row.line, identity.match_key)
             for block in contacts.blocks()
             for row in block.rows
-            for identity in row.identities
+            for identity in row.addresses
             if identity
         ]
 

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from db.errors import CONTENTION_ERRORS
+from db.errors import CONNECTION_USABLE_ERRORS
 from runtime.outages import queue_outage
 from workers.server_outages import Outages
 
@@ -85,7 +85,7 @@ def test_threads_that_fail_together_log_one_outage():
     assert outage_events(lines) == ["queue.unreachable"]
 
 
-@pytest.mark.parametrize("kind", CONTENTION_ERRORS)
+@pytest.mark.parametrize("kind", CONNECTION_USABLE_ERRORS)
 async def test_contention_is_logged_and_is_no_outage(kind: type[Exception]):
     """A full disk or a lock is logged each time without testing the connection, because Postgres
     has answered.

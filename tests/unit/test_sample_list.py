@@ -43,7 +43,7 @@ def holders(rows: list[ImportRow]) -> dict[str, set[int]]:
     """Return the lines on which each address occurs."""
     lines_by_address = defaultdict(set)
     for row in rows:
-        for identity in row.identities:
+        for identity in row.addresses:
             if identity:
                 lines_by_address[identity.match_key].add(row.line)
     return lines_by_address
@@ -77,7 +77,7 @@ def test_most_rows_can_be_imported(staged) -> None:
 def test_most_have_one_address_many_two_and_a_few_three(staged) -> None:
     """Opting out one field can so propagate to others."""
     rows, _ = staged
-    counts = Counter(sum(map(bool, row.identities)) for row in rows)
+    counts = Counter(sum(map(bool, row.addresses)) for row in rows)
     assert counts[1] > counts[2] > 5 * counts[3] > 100
     assert counts[1] > 0.55 * len(rows)
 
@@ -122,7 +122,7 @@ def test_some_unsubscribed_at_the_old_provider(staged) -> None:
     rows, _ = staged
     opted_out = [row for row in rows if UNSUBSCRIBED in row.tags]
     assert 0.02 < len(opted_out) / len(rows) < 0.04
-    assert any(row.identities[1] for row in opted_out)
+    assert any(row.addresses[1] for row in opted_out)
 
 
 def test_no_address_can_reach_anyone(listed_rows) -> None:
