@@ -1,4 +1,4 @@
-"""The driver's errors, grouped by whether the work being done can be their cause.
+"""Groups of the driver's errors: on opening a connection, with a usable connection, and transient.
 
 Immediate opt-outs, pauses and migrations retry fewer of them, and keep lists of their own.
 
@@ -31,7 +31,7 @@ CONNECTION_USABLE_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.LockNotAvailableError,
     asyncpg.DiskFullError,
 )
-"""The transient errors that leave the connection usable."""
+"""The transient errors that leave the connection usable: Postgres answers, so it is no outage."""
 
 TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
     OSError,
@@ -47,8 +47,8 @@ TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     *CONNECTION_USABLE_ERRORS,
 )
-"""Errors that say nothing about the chunk: it is retried, and no attempt is counted. A statement
-that takes too long or too much memory is not one of them, since a smaller chunk may succeed."""
+"""Errors that no chunk causes: it is retried, and no attempt is counted. A statement that takes too
+long or too much memory is not one of them, since a smaller chunk may succeed."""
 
 _CONCURRENT_INSERTS = {
     "email_addresses_account_id_match_key_key",

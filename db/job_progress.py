@@ -100,7 +100,7 @@ async def get_job_to_work(connection: asyncpg.Connection, job: JobKey) -> JobToW
 
 
 async def mark_started(connection: asyncpg.Connection, job: JobKey) -> bool:
-    """Record that work on the job has started; return False if it had."""
+    """Record that work on the job has started; return False if it had started before."""
     return bool(await _sql.mark_started(connection, **job._asdict()))
 
 

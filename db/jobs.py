@@ -143,8 +143,8 @@ class NewJob(NamedTuple):
 async def insert_job(connection: asyncpg.Connection, job: NewJob) -> InsertedJob:
     """Store a job in state `planning`, with its actor, unless its idempotency key is in use.
 
-    Of two concurrent requests with one key, the second waits for the first to commit. Outside a
-    transaction of READ COMMITTED it could miss the first one's job.
+    Of two concurrent requests with one key, the second waits for the first to commit. Call
+    it in READ COMMITTED: a stricter snapshot could miss the job of the first.
     """
     created: int | None = await _sql.insert_job(connection, **job.columns())
     if created is not None:
@@ -303,9 +303,9 @@ async def list_jobs_page(
 
 
 async def set_timeouts(connection: asyncpg.Connection, *, seconds: float) -> None:
-    """Limit how long each statement of the transaction waits for a lock.
+    """Limit how long the transaction waits for a lock, and how long it may be idle.
 
-    Afterwards it raises asyncpg.LockNotAvailableError.
+    A statement that waits longer raises asyncpg.LockNotAvailableError.
     """
     await _sql.set_timeouts(connection, lock_ms=f"{seconds * 1000:.0f}", idle_ms=str(IDLE_MS))
 

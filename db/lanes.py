@@ -56,7 +56,7 @@ class StalledLane(NamedTuple):
 
 
 async def insert_lanes(connection: asyncpg.Connection, job: JobKey, lanes: int) -> None:
-    """Insert idle lanes of the job: `lanes`, or as many as it has chunks."""
+    """Insert idle lanes: one for each pending chunk, at least one and at most `lanes`."""
     await _sql.insert_lanes(connection, **job._asdict(), lanes=lanes)
 
 
@@ -65,8 +65,8 @@ async def queue_idle_lanes(
 ) -> list[LaneToken]:
     """Mark idle lanes of a running job as queued, and return them for the caller to enqueue.
 
-    They are at least `min_lanes` and at most `limit`: in between, as many as there are runnable
-    chunks beyond one for each lane that is not idle.
+    They are as many as there are runnable chunks, less the lanes that are not idle; but at least
+    `min_lanes`, if as many are idle, and at most `limit`.
     """
     rows = _sql.queue_idle_lanes(connection, **job._asdict(), min_lanes=min_lanes, limit=limit)
     return [LaneToken(*job, *row) async for row in rows]

@@ -31,7 +31,7 @@ class Outages:
     async def handle_transient_error(
         self, pool: asyncpg.Pool, error: BaseException, job_id: int | None = None
     ) -> None:
-        """Log contention, or find out by a new connection whether Postgres is down.
+        """Log the error, or find out by a new connection whether Postgres is down.
 
         One broken connection is no outage, and several that break in turn are not several outages.
         `job_id` is the job that the work was for, if any.

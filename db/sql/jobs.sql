@@ -79,27 +79,27 @@ order by j.id desc
 limit :limit;
 
 -- name: find_oldest_job_to_scan_of_account$
--- The last of the :limit jobs of one account that come before the job :before.
+-- The oldest of the :limit newest jobs of one account before the job :before; no row if there are fewer.
 select id from jobs
 where account_id = :account_id and id < :before
 order by id desc
 offset :limit - 1 limit 1;
 
 -- name: find_oldest_job_to_scan$
--- The last of the :limit jobs of all accounts that come before the job :before.
+-- The oldest of the :limit newest jobs of all accounts before the job :before; no row if there are fewer.
 select id from jobs
 where id < :before
 order by id desc
 offset :limit - 1 limit 1;
 
 -- name: set_timeouts!
--- Let the transaction wait at most :lock_ms for a lock, and limit how long it may be idle.
+-- Let the transaction wait at most :lock_ms for a lock, and be idle for at most :idle_ms.
 select set_config('lock_timeout', :lock_ms, true),
        set_config('idle_in_transaction_session_timeout', :idle_ms, true);
 
 -- name: terminate_chunks
--- End the connections that work on a chunk of the job, which rolls their transactions back. So a worker that was
--- stopped or cut off is not waited for.
+-- End the connections that work on a chunk of the job, which rolls their transactions back. A pause or cancel then need
+-- not wait for a worker that was stopped or cut off. Class 7741 is the job's lock (docs/architecture.md).
 select pid, pg_terminate_backend(pid) as ended
 from pg_locks
 where locktype = 'advisory' and granted and mode = 'ShareLock'
