@@ -147,7 +147,7 @@ def _measure_plans(client: httpx.Client, samples: Samples) -> None:
     for action, job in _PLANS.items():
         began = time.perf_counter()
         answer = _post(client, job)
-        samples.add(f"seconds: plan over HTTP/{action}", round(time.perf_counter() - began, 3))
+        samples.add(f"plan over HTTP: seconds/{action}", round(time.perf_counter() - began, 3))
         if answer["state"] != "planned":
             raise RequestFailed(f"The plan was not counted: {answer}")
 

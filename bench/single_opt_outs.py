@@ -137,7 +137,9 @@ async def measure_during_jobs(
                     job.cancel()
             p99 = samples.add_waits(f"{action}/{key}", waits)
             samples.add(f"single opt-outs, ms: longest row lock/{action}/{key}", *locks)
-            samples.add(f"seconds: job with opt-outs/{action}/{key}", round(done.seconds, 2))
+            samples.add(
+                f"job while single opt-outs run: seconds/{action}/{key}", round(done.seconds, 2)
+            )
             longest_wait, longest_lock = max(longest_wait, p99), max(longest_lock, *locks)
     samples.add(f"longest of both jobs, ms: row lock/{key}", longest_lock)
     if longest_wait:

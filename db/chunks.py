@@ -27,7 +27,7 @@ class ClaimedChunk(NamedTuple):
 
     @property
     def is_suspected(self) -> bool:
-        """Whether a worker was lost with it."""
+        """Whether a worker that held the chunk was lost."""
         return self.suspect_attempts is not None
 
 
@@ -58,7 +58,7 @@ NO_LANE = -1
 async def lock_job_shared(
     connection: asyncpg.Connection, job_id: int, *, lane: int = NO_LANE
 ) -> None:
-    """Lock the job and the lane until the transaction ends, and set `db.time_limits`.
+    """Lock the job and the lane, and set the limits of `db.time_limits` for this transaction.
 
     Pause and cancel wait for the job's lock, so their answer is exact. The lane's lock shows the
     sweeper that its worker is not lost.

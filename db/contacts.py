@@ -63,7 +63,7 @@ async def list_tags(connection: asyncpg.Connection, account_id: int, *, limit: i
 async def find_contacts(
     connection: asyncpg.Connection, filter_: ContactFilter, *, after: int, limit: int
 ) -> tuple[list[Contact], int | None]:
-    """Return up to `limit` contacts with ids above `after`, and `after` of the next page.
+    """Return up to `limit` contacts with ids above `after`, and the next page's `after`.
 
     The latter is None on the last page. A page scans at most `MAX_SCANNED_CONTACTS` contacts, so
     it may be empty without being the last.

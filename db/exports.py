@@ -67,7 +67,7 @@ class PageRequest(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A number of rows as lines, each with its line break; `next_cursor` is None on the last page.
+    """Some rows, each as a line with its line break; `next_cursor` is None on the last page.
 
     A page may have fewer rows than requested, or none, without being the last.
     """

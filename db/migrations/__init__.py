@@ -1,4 +1,4 @@
-"""Migrations, in order: each is plain SQL beside a revision file that names it."""
+"""Migrations, in order: each is plain SQL next to a revision file that names it."""
 
 from pathlib import Path
 

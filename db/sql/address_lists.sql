@@ -9,10 +9,10 @@ from job_addresses
 where account_id = :account_id and job_id = :job_id and item_id = any(:item_ids::bigint[]);
 
 -- name: look_up_listed^
--- The address of each item, in the order of match keys. An address that the account does not know is to be created,
--- with the id that its item has, or else with one that is drawn now. An item without an id gets that of its
--- address. From the same snapshot, without locks: the siblings of the known addresses that are no role addresses,
--- and the status of every known address and sibling.
+-- The address of each item, in the order of match keys. An address that the account does not know is to be created. It
+-- gets the id of its item, or else a new one. An item without an id gets that of its address. From the same snapshot,
+-- without locks: the siblings of the known addresses that are no role addresses, and the status of every known address
+-- and sibling.
 with listed as materialized (
     select l.item_id, l.address, l.match_key, e.id as known_id,
            coalesce(e.id, l.item_id, nextval(pg_get_serial_sequence('email_addresses', 'id'))) as id
@@ -82,7 +82,7 @@ delete from job_addresses
 where account_id = :account_id and job_id = :job_id and item_id = any(:item_ids::bigint[]);
 
 -- name: reject_listed!
--- Store a listed address that failed, with its line and the reason.
+-- Store as an import rejection the listed address on which its chunk failed, with its line and the detail.
 insert into import_rejections (account_id, job_id, line, reason, detail)
 select account_id, job_id, line, 'internal_error', address || ': ' || :detail::text
 from job_addresses

@@ -1,9 +1,9 @@
 -- The statements of one chunk's transaction, in the order in which they run.
 
 -- name: lock_job_shared$
--- Take the job's lock shared: pause and cancel take it exclusively. The lane's lock tells the sweeper that a worker
--- has the lane. The time limits come first, so that they apply to these locks too: Postgres computes columns in
--- this order.
+-- Take the job's lock (class 7741, docs/architecture.md) shared: pause and cancel take it exclusively. The lane's lock
+-- (7745) tells the sweeper that a worker has the lane. The time limits come first, so that they apply to these locks
+-- too: Postgres computes columns in this order.
 select set_config('lock_timeout', :lock_ms, true),
     set_config('idle_in_transaction_session_timeout', :idle_ms, true),
     set_config('statement_timeout', :statement_ms, true),
@@ -13,7 +13,8 @@ select set_config('lock_timeout', :lock_ms, true),
     pg_advisory_xact_lock_shared(7745, hashint8(:job_id::bigint * 1024 + :lane::int));
 
 -- name: lock_job_exclusive$
--- Wait for the chunks of the job that are in work, and let none start before the transaction ends.
+-- Wait for the chunks of the job that are in work, and let none start before the transaction ends. Class 7741 is the
+-- job's lock.
 select pg_advisory_xact_lock(7741, hashint8(:job_id));
 
 -- name: claim_next_chunk^
@@ -119,8 +120,8 @@ returning set_config('synchronous_commit', 'off', true) is not null;
 
 -- name: terminate_overlong_chunks
 -- End connections whose transaction on a chunk has lasted too long. Postgres 17 and newer do so themselves
--- (`transaction_timeout`). A worker that was stopped within a statement leaves no idle transaction, and would keep
--- its chunk for as long as it is stopped.
+-- (`transaction_timeout`). A worker that was stopped within a statement leaves no idle transaction, and would keep its
+-- chunk for as long as it is stopped. Class 7741 is the job's lock.
 select pid, pg_terminate_backend(pid) as ended
 from pg_locks
 join pg_stat_activity using (pid)
@@ -176,11 +177,11 @@ set attempts = :attempts,
 where account_id = :account_id and job_id = :job_id and chunk_no = :chunk_no;
 
 -- name: lock_chunk_numbers$
--- Let one transaction at a time number new chunks of a job.
+-- Let one transaction at a time number new chunks of a job, by a lock of class 7744 (docs/architecture.md).
 select pg_advisory_xact_lock(7744, hashint8(:job_id));
 
 -- name: split_chunk!
--- Replace a chunk by its two halves. Those of a suspect chunk are suspect too.
+-- Replace a chunk by its two halves. The halves of a suspect chunk are suspect too.
 with numbered as (
     select coalesce(max(chunk_no), 0) as last from job_chunks
     where account_id = :account_id and job_id = :job_id

@@ -2,16 +2,16 @@
 -- address has a code, twice the position of its status in :statuses (from 1), less one unless the status was
 -- propagated. What the rules say about each code comes as an array.
 --
--- One contact holds most addresses, and nothing else matters for them: they are counted in slices of some chunks.
--- Addresses of several contacts are counted once, for all slices together.
+-- Most addresses have one contact. They are counted in groups of chunks. Addresses of several contacts are counted
+-- once, for all chunks together.
 
 -- name: join_by_hash!
--- Join slices by hashing: the planner expects few rows in each, and would compare all pairs.
+-- Join by hashing: the planner expects few rows, and would compare all pairs.
 select set_config('enable_nestloop', 'off', true), set_config('work_mem', :memory, true);
 
 -- name: plan_for_values!
--- Plan each statement for its values: the shared addresses of a small selection are looked up; for a large one,
--- all shared addresses are read.
+-- Plan each statement for its values. Addresses of several contacts are looked up for a small selection; for a large
+-- one, all of them are read.
 select set_config('enable_nestloop', 'on', true), set_config('work_mem', :memory, true),
        set_config('plan_cache_mode', 'force_custom_plan', true);
 
@@ -28,10 +28,10 @@ where account_id = :account_id and job_id = :job_id and state = 'pending';
 
 -- name: count_held_once
 -- For the contacts of some chunks: the addresses that no other contact holds, in the job's fields, by field, code,
--- whether a sibling's opt-out is propagated to them, and whether it is the contact's first field with the
--- address. The row without a field says to how many other addresses an opt-out would be propagated. :sources and
--- :role_sources say, as bits, for which of the rules' propagations an address is a source; :reach says which of
--- them reach it.
+-- whether a sibling's opt-out is propagated to them, and whether it is the contact's first field with the address. The
+-- row without a field says to how many other addresses an opt-out would be propagated. Bits stand for the rules'
+-- propagations: those of which an address is the source (:sources, :role_sources), and those that would change it
+-- (:reach).
 -- Contacts with the same codes in the same fields are of one kind. One contact of each kind is examined, and
 -- counted as often as the kind occurs. There are a few hundred kinds.
 with links as materialized (
@@ -50,7 +50,7 @@ with links as materialized (
     select l.contact_id, l.field, l.address_id, k.contact_count, k.person_count, k.code
     from links l join known k on k.id = l.address_id
 ), by_contact as (
-    -- An address fits into 10 bits: its code, whether it is shared, and whether it is a role address.
+    -- An address fits into 10 bits: its code, whether several contacts hold it, and whether it is a role address.
     select contact_id,
            bit_or((code * 4 + (contact_count > 1)::int + (person_count > :shared_address_limit)::int)::bigint
                   << (10 * field)) as kinds,
@@ -93,12 +93,12 @@ from seen
 where contact_count <= 1 and selected is null and propagated and not elsewhere;
 
 -- name: count_held_by_several
--- For all contacts of the job: the addresses that several contacts hold, counted as in a slice. The contact with
--- the lowest id has an address first.
+-- For all contacts of the job: the addresses that several contacts hold, grouped as by count_held_once. Of the contacts
+-- that hold an address, the one with the lowest id counts as its first.
 with selected as materialized (
     select unnest(item_ids) as id from job_chunks
     where account_id = :account_id and job_id = :job_id and state = 'pending'
-), shared as materialized (
+), of_several as materialized (
     select id, contact_count, person_count(contact_count, repeat_count) as person_count,
            2 * array_position(:statuses::email_status[], status) - 1
                + (propagated_from is not null)::int as code
@@ -114,11 +114,11 @@ with selected as materialized (
                over (partition by l.address_id) as is_address_chosen
     from (
         select e.contact_id, e.field, a.id as address_id, a.code, a.person_count
-        from shared a
+        from of_several a
         join contact_emails e on e.account_id = :account_id and e.address_id = a.id
     ) l
-    -- A full join compares no pairs, as the planner would: it takes a selection that was just frozen for a few
-    -- contacts. The condition leaves selected contacts without a shared address out, and stays a full join.
+    -- A full join cannot become a nested loop. An inner join would, because the planner expects few rows of a new
+    -- selection. The WHERE drops contacts without such an address, in a form that keeps the join a full one.
     full join selected s on s.id = l.contact_id
     where (l.address_id is not null) is not false
 ), rows as materialized (
@@ -140,17 +140,17 @@ with selected as materialized (
               + (y.propagated_from is not null)::int] = 1
 )
 select r.field, r.code, b.address_id is not null as sibling_opted_out, r.first, count(*) as rows
--- A full join, as above; it adds no rows.
+-- A full join, as above. It adds no rows.
 from rows r full join with_opted_out_sibling b on b.address_id = r.address_id
 group by 1, 2, 3, 4;
 
 -- name: count_propagated$
--- To how many addresses an opt-out would be propagated, except those that the slices counted: addresses that
--- several contacts hold, and siblings of the selection's shared addresses on any contact.
+-- To how many addresses an opt-out would be propagated, without those that count_held_once counts: addresses that
+-- several contacts hold, and siblings of the selection's addresses of several contacts.
 with selected as materialized (
     select unnest(item_ids) as id from job_chunks
     where account_id = :account_id and job_id = :job_id and state = 'pending'
-), shared as materialized (
+), of_several as materialized (
     select id, contact_count, person_count(contact_count, repeat_count) as person_count,
            2 * array_position(:statuses::email_status[], status) - 1
                + (propagated_from is not null)::int as code
@@ -166,11 +166,11 @@ with selected as materialized (
                over (partition by l.address_id) as is_address_chosen
     from (
         select e.contact_id, e.field, a.id as address_id, a.code, a.person_count
-        from shared a
+        from of_several a
         join contact_emails e on e.account_id = :account_id and e.address_id = a.id
     ) l
-    -- A full join compares no pairs, as the planner would: it takes a selection that was just frozen for a few
-    -- contacts. The condition leaves selected contacts without a shared address out, and stays a full join.
+    -- A full join cannot become a nested loop. An inner join would, because the planner expects few rows of a new
+    -- selection. The WHERE drops contacts without such an address, in a form that keeps the join a full one.
     full join selected s on s.id = l.contact_id
     where (l.address_id is not null) is not false
 ), known as not materialized (

@@ -168,8 +168,7 @@ order by j.id
 limit :limit;
 
 -- name: every_change_of_state_has_its_actor
--- Jobs that were paused, resumed, cancelled or applied more or less often than their events say. A job without an
--- actor may lack some events.
+-- Jobs whose state changes and activity differ in number. A job without an actor may lack some activity.
 with steps as (
     select account_id, job_id, state,
            lag(state) over (partition by account_id, job_id order by entered_at) as before
@@ -203,7 +202,7 @@ order by c.job_id, c.event
 limit :limit;
 
 -- name: activity_stays_within_its_account
--- Events that are about, or by, a job, a key or a hook that is not of their account.
+-- Activity whose subject or actor belongs to another account.
 select t.account_id, t.job_id, null::bigint as contact_id, null::bigint as address_id,
        format('event %s, %s by %s %s', t.id, t.event, t.actor_kind, t.actor_id) as detail,
        count(*) over () as violations

@@ -2,10 +2,10 @@
 -- matters: the role addresses that its file repeats (`import_repeats`).
 
 -- name: every_history_is_unbroken
--- Applied results that do not begin with the status with which the previous one ended; addresses that differ from
--- their last applied result, or whose job has no such result; and results that refer to a missing one of their job.
--- The first result may begin with any status, because contacts are not only created by imports. Within a chunk,
--- direct results come before propagated ones.
+-- Applied results that do not begin with the status with which the previous one ended; addresses that differ from their
+-- last applied result, or whose job has no such result; and results `same_address_in_job` whose job has no applied
+-- direct result for the address. Before its first result an address may have any status: not every address comes from
+-- an import. Within a chunk, direct results come before propagated ones.
 with applied as (
     select r.account_id, r.address_id, r.job_id, r.contact_id, r.from_status, r.to_status,
            r.source_address_id,

@@ -54,8 +54,7 @@ where j.account_id = :account_id and j.id = :job_id and j.state in ('planning', 
 returning j.id;
 
 -- name: has_only_rejections$
--- Whether a running job should fail: at least :limit contacts were rejected one by one, and no chunk has
--- succeeded.
+-- Whether at least :limit items were rejected one by one and no chunk has succeeded.
 select count(*) filter (where error is not null) >= :limit::int
    and count(*) filter (where error is null) = 0
 from job_chunks where account_id = :account_id and job_id = :job_id and state = 'done';

@@ -84,8 +84,9 @@ returning token;
 -- could report while it was down.
 -- A queued lane keeps its token, so that its earlier message is still valid. A lane whose worker was lost gets a new
 -- token.
--- Every transaction on a chunk holds the advisory lock of its lane. A worker is lost if its lane was silent and
--- nothing holds that lock. A worker that waits inside a transaction, however long, is not lost.
+-- Class 7741 is the job's lock, class 7745 the lane's (docs/architecture.md). Every transaction on a chunk holds the
+-- lock of its lane. A worker is lost if its lane was silent and nothing holds that lock. A worker that waits inside a
+-- transaction, however long, is not lost.
 -- `lost_chunk` is the chunk that the lost worker had; it becomes a suspect. If it is not known, the lane's next slice
 -- treats every chunk as a suspect.
 -- This is one statement, so that a stopped sweeper keeps no lock. The commit does not wait for the disk: if a crash of
@@ -138,8 +139,7 @@ with silent as materialized (
 ), suspected as (
     update job_chunks
     set suspect_attempts = coalesce(suspect_attempts, 0)
-    -- Arrays: of a job that was just planned the planner expects one row, and a join would read all its chunks once
-    -- for each of them.
+    -- Arrays, not a join: the planner expects one chunk of a new job, and would scan all its chunks for each row.
     where account_id = :account_id and job_id = :job_id and chunk_no = any (array(
         select chunk_no from job_chunks
         where account_id = :account_id and job_id = :job_id

@@ -1,8 +1,8 @@
 -- Freeze a job's selection into chunks.
 
 -- name: try_plan$
--- Whether this transaction may plan the job: one at a time may. It may be idle for :idle_ms only, in case its client
--- is stopped.
+-- Whether this transaction may plan the job: one at a time may, by a lock of class 7742 (docs/architecture.md). It may
+-- be idle for :idle_ms only, in case its client is stopped.
 select pg_try_advisory_xact_lock(7742, hashint8(:job_id))
    and set_config('idle_in_transaction_session_timeout', :idle_ms, true) is not null;
 

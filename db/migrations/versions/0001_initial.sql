@@ -345,9 +345,9 @@ create table job_lanes (
     foreign key (account_id, job_id) references jobs
 );
 
--- Results: one for each pair with an address, and one for each address to which an opt-out was propagated. Append-only.
--- There are no foreign keys, because this table has the most rows; `sluice verify` checks what they would. The order
--- of the columns avoids padding.
+-- Results: one for each pair with an address, for each pair of a contact that does not exist, and for each address to
+-- which an opt-out was propagated. Append-only. There are no foreign keys, because this table has the most rows;
+-- `sluice verify` checks what foreign keys would. The order of the columns avoids padding.
 create table results (
     account_id bigint not null,
     job_id bigint not null,
@@ -372,7 +372,7 @@ create table results (
     constraint applied_says_to_what check ((outcome = 'applied') = (to_status is not null)),
     constraint propagated_says_from_where
         check ((cause = 'propagated') = (source_address_id is not null)),
-    -- This prevents a ledger that reopens an opt-out (promise 1 of docs/architecture.md).
+    -- This prevents a result that reopens an opt-out (promise 1 of docs/architecture.md).
     constraint never_reopened check (
         outcome <> 'applied'
         or from_status is null
@@ -381,7 +381,7 @@ create table results (
     )
 );
 -- This prevents a second result for a pair; it is also the order in which a job's results are read.
--- Its pages are filled, because rows are never changed.
+-- The fillfactor is 100, because rows never change.
 create unique index results_of_job on results (account_id, job_id, item_id, field, cause)
     with (fillfactor = 100);
 create index results_rejected on results (account_id, job_id, item_id, field, cause)
