@@ -79,7 +79,7 @@ class BulkAction(ABC):
         del params
         return False
 
-    def propagation(self, source: Status, params: Any) -> Propagation | None:
-        """Return how an opt-out in its own right with status `source` is propagated, if it is."""
-        del source, params
+    def propagation(self, from_status: Status, params: Any) -> Propagation | None:
+        """Return how an opt-out in its own right with this status is propagated, if it is."""
+        del from_status, params
         return None

@@ -35,11 +35,11 @@ class OptOutParams(Params):
 
 def _transition(status: Status) -> Transition:
     if status.rank < Status.ADMIN.rank:
-        return Transition(status, apply(Status.ADMIN), "an opt-out suppresses it more")
+        return Transition(status, apply(Status.ADMIN), "an opt-out has a higher rank")
     return Transition(
         status,
         leave(Reason.ALREADY_OPTED_OUT),
-        "it is opted out at least as strongly already; propagation happens all the same",
+        "its rank is at least as high already; the opt-out is still propagated to its siblings",
     )
 
 
@@ -62,17 +62,19 @@ class OptOut(BulkAction):
     )
 
     def decide(self, state: AddressState, params: OptOutParams) -> Decision:
-        """Replace any status of a lower rank, which a propagated opt-out has too."""
+        """Replace every status of a lower rank, also one that was propagated."""
         if params.kind.rank > state.rank:
             return apply(params.kind)
         return leave(Reason.ALREADY_OPTED_OUT)
 
-    def propagation(self, source: Status, params: OptOutParams) -> Propagation:
-        """Propagate to `admin` from a bulk job, and to `manual` from a recipient's own act."""
-        del source
-        by_user = params.kind is Status.ADMIN
+    def propagation(self, from_status: Status, params: OptOutParams) -> Propagation:
+        """Propagate as `admin` if a user of the account opted the address out, as `manual` if the
+        recipient did.
+        """
+        del from_status
+        is_by_account = params.kind is Status.ADMIN
         return Propagation(
-            to_status=Status.ADMIN if by_user else Status.MANUAL,
+            to_status=Status.ADMIN if is_by_account else Status.MANUAL,
             beyond_chunk=True,
-            role_propagates_to_selected=by_user,
+            role_propagates_to_selected=is_by_account,
         )

@@ -52,7 +52,7 @@ class Runner(NamedTuple):
 
 
 class Contender(NamedTuple):
-    """One way to do the work. `start` keeps its processes for as long as the context lasts."""
+    """One way to do the work. `start` keeps its processes while the context lasts."""
 
     key: str
     title: str

@@ -98,10 +98,10 @@ async def _running_web(copy: Copy, folder: Path, account_id: int) -> AsyncIterat
     with (
         WebGroup(settings, folder / "web.log", **_LIMITS) as web,
         _BareRoute(settings, folder / "bare.log", ACCOUNT_ID=str(account_id)) as bare,
-        web.client(headers={"Authorization": f"Bearer {key.token}"}) as client,
+        web.client(headers={"Authorization": f"Bearer {key.secret}"}) as client,
     ):
         opt_outs = {
-            "web process": OptOutClient(web.serving().port, recipients_key.token),
+            "web process": OptOutClient(web.serving().port, recipients_key.secret),
             "bare route": OptOutClient(bare.serving().port, ""),
         }
         yield _Web(web.process.pid, client, opt_outs)

@@ -1,4 +1,4 @@
-"""`sluice accounts`: list, add, and their webhook secrets."""
+"""`sluice accounts`: list and create accounts, and show or renew their webhook secrets."""
 
 from typing import Annotated
 
@@ -13,13 +13,14 @@ from producers.accounts import create_account, get_webhook_secret, renew_webhook
 from schemas.actors import CLI
 
 accounts_app = typer.Typer(
-    help="List accounts, add one, or show or renew its webhook secret.", invoke_without_command=True
+    help="List accounts, create one, or show or renew its webhook secret.",
+    invoke_without_command=True,
 )
 
 
 @accounts_app.callback()
 def list_accounts(typer_ctx: typer.Context, *, json_output: options.Json = False) -> None:
-    """List accounts, add one, or show or renew its webhook secret."""
+    """List accounts, create one, or show or renew its webhook secret."""
     if typer_ctx.invoked_subcommand is not None:
         return
     show_list(
@@ -36,11 +37,11 @@ def create(
     *,
     json_output: options.Json = False,
 ) -> None:
-    """Add an account."""
+    """Create an account."""
     account_id = run(lambda ctx: create_account(ctx.pool, name, actor=CLI))
     print_answer(
         {"id": account_id, "name": name},
-        f"The account {name} was added. `--account {name}` selects it.",
+        f"The account {name} was created. `--account {name}` selects it.",
         json_output=json_output,
     )
 

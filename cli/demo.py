@@ -91,7 +91,7 @@ class _Demo(NamedTuple):
 
     def run(self, file: Path, contacts: int, seed: int) -> int:
         """Run every step and return the last job's id; raises SluiceError if a job fails."""
-        self._answer(self._create_account)
+        self._run_async(self._create_account)
         _print_heading(
             "1. A list arrives from the old provider, without the permission box ticked",
             f"{contacts:,} rows; addresses that are new to the account become non_marketable.",
@@ -126,17 +126,17 @@ class _Demo(NamedTuple):
             )
         )
         _print_heading("4. Why was this address not opted in?")
-        self._answer(lambda ctx: self._explain_rejection(ctx, last_job))
+        self._run_async(lambda ctx: self._explain_rejection(ctx, last_job))
         return last_job
 
-    def _answer(self, work: Callable[[CommandContext], Coroutine[Any, Any, T]]) -> T:
+    def _run_async(self, work: Callable[[CommandContext], Coroutine[Any, Any, T]]) -> T:
         return asyncio.run(run_async(work, self.settings))
 
     def _run_job(self, start: Callable[[CommandContext], Coroutine[Any, Any, int]]) -> int:
         async def work(ctx: CommandContext) -> JobView:
             return await follow_job(ctx, await start(ctx))
 
-        job = self._answer(work)
+        job = self._run_async(work)
         show_counts(job)
         if job.state is not JobState.COMPLETED:
             raise SluiceError(f"Job {job.id} is {job.state.value}. The demo cannot go on.")

@@ -13,7 +13,7 @@ from schemas.outcomes import FINAL_STATES, JobState
 from schemas.staging import ImportRejectionReason
 
 _SHORT_SECONDS = 1
-"""Shorter jobs show no rate, which would not predict that of longer ones."""
+"""A shorter job shows no rate, since it would not predict that of a longer one."""
 
 _OUTCOMES = ("applied", "unchanged", "rejected", "empty")
 _EMPTY = "the contact has no address in that field"
@@ -21,7 +21,7 @@ _PROPAGATED = "in addition: siblings, which the opt-out was propagated to"
 
 
 def print_job(job: JobView, *, ended: bool, json_output: bool) -> None:
-    """Print the job. If it should have `ended`, exit with status 1 unless it is completed."""
+    """Print the job. With `ended`, exit with status 1 if the job is not completed."""
     with ignore_closed_output():
         if json_output:
             print_json(job)
@@ -44,7 +44,7 @@ def _show_job(job: JobView) -> None:
             ("evidence", _format_conditions(job.evidence) if job.evidence else None),
             ("requested by", job.requested_by),
             ("actor", _format_actor(job.actor, job.via) if job.actor else None),
-            ("key", job.idempotency_key),
+            ("idempotency key", job.idempotency_key),
             ("created", job.created_at),
             ("started", job.started_at),
             ("finished", job.finished_at),

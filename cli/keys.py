@@ -54,7 +54,7 @@ def create(
             {**made._asdict(), "account": account, "scopes": scopes, "expires_at": expires_at}
         )
         return
-    print_text(made.token)
+    print_text(made.secret)
     end = f" It expires on {expires_at:%Y-%m-%d at %H:%M} UTC." if expires_at else ""
     print_hint(
         f"Key {made.id} of the account {account}. Store it now: it cannot be shown again.{end}"

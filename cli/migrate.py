@@ -41,8 +41,8 @@ def migrate() -> None:
         raise
     if after != latest_revision():
         print_text(
-            f"The database is at revision {after} of a newer Sluice, which suits this one."
-            " Nothing was done."
+            f"The database is at revision {after} of a newer Sluice. This version can use it."
+            " No migration was run."
         )
     elif before == after:
         print_text(f"The database is at revision {after} already.")

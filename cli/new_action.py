@@ -24,9 +24,11 @@ _MARKER = "<!-- new actions -->\n"
 """The line of the page before which the section of a new action is put."""
 
 _CHECKOUT = (Path("actions/bulk_action.py"), Path("tests/kit/documents.py"), _PAGE)
+"""Files by which a checkout is recognized."""
+
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _MAX_NAME = 30
-"""Longer names would break the lines of the templates, and tables."""
+"""Longer names would make lines of templates and tables too long."""
 
 
 def new_action(
@@ -81,7 +83,7 @@ def _require_checkout(folder: Path) -> None:
 
 
 def _require_new(checkout: Path, name: str, targets: dict[Path, str]) -> None:
-    """Raise InvalidRequest if the action, or a file that it needs, is there already."""
+    """Raise InvalidRequest if an action has the name, or a file to write exists."""
     paths = [*(path for path in targets if path != _PAGE), Path("actions") / name]
     taken = [f"{path} exists" for path in paths if (checkout / path).exists()]
     if name in all_actions():

@@ -83,13 +83,13 @@ def guard_output() -> Iterator[None]:
 
 @contextmanager
 def ignore_closed_output() -> Iterator[None]:
-    """Go on when the reader has closed the pipe, to an exit status that depends on the answer."""
+    """Ignore a closed pipe, so that the exit status still depends on the answer."""
     with suppress(OutputClosed):
         yield
 
 
 def _wrap_streams(out: TextIO | None, err: TextIO | None) -> tuple[TextIO, TextIO]:
-    """Guard the streams; one that was closed before this process began loses what is written.
+    """Guard the streams; output to one that was closed before this process began is dropped.
 
     A command goes on without standard error, since there is nowhere to report its failure.
     """

@@ -12,7 +12,7 @@ from cli.context import CommandContext, run
 from cli.rendering import print_hint, print_table, print_text
 from db import exports, jobs
 from db.exports import Export, ExportFormat
-from producers.job_view import creates_contacts, lists_addresses, require_job, unprocessed_listing
+from producers.job_view import creates_contacts, export_unprocessed, lists_addresses, require_job
 from schemas.errors import InvalidRequest
 from schemas.outcomes import Outcome
 
@@ -44,8 +44,9 @@ def results(
         ResultFilter | None,
         typer.Option(
             "--outcome",
-            help="Only these. `unprocessed` lists the contacts that the job has not reached (of an"
-            " import, lines of its file). `import_rejections` lists what was left out of the file.",
+            help="Only rows with this outcome. `unprocessed` lists the contacts or listed addresses"
+            " that the job has not reached (of an import, lines of its file). `import_rejections`"
+            " lists what was left out of the file.",
         ),
     ] = None,
     reason: Annotated[
@@ -96,15 +97,15 @@ async def _write_results(
         job = await require_job(connection, job_id)
     if outcome is ResultFilter.UNPROCESSED and _awaits_selection(job):
         print_hint("Its contacts are not selected yet, so there is no list of them.")
-    listing = _build_listing(job, outcome, reason)
+    export = _choose_export(job, outcome, reason)
     if form is Format.TABLE:
-        await _write_table(ctx, listing, limit or MAX_TABLE_ROWS)
+        await _write_table(ctx, export, limit or MAX_TABLE_ROWS)
         return
     lines = ExportFormat.JSON
     if form is Format.CSV:
-        sys.stdout.write(",".join(listing.columns) + "\n")
+        sys.stdout.write(",".join(export.columns) + "\n")
         lines = ExportFormat.RAW_CSV if raw else ExportFormat.CSV
-    async with aclosing(exports.stream_pages(ctx.pool, listing, form=lines, limit=limit)) as pages:
+    async with aclosing(exports.stream_pages(ctx.pool, export, form=lines, limit=limit)) as pages:
         async for page in pages:
             sys.stdout.write(page.lines)
 
@@ -114,24 +115,24 @@ def _awaits_selection(job: jobs.Job) -> bool:
     return job.planned_at is None and not has_own_items
 
 
-def _build_listing(job: jobs.Job, outcome: ResultFilter | None, reason: str | None) -> Export:
+def _choose_export(job: jobs.Job, outcome: ResultFilter | None, reason: str | None) -> Export:
     if outcome is ResultFilter.UNPROCESSED:
-        return unprocessed_listing(job)
+        return export_unprocessed(job)
     if outcome is ResultFilter.IMPORT_REJECTIONS:
         return exports.export_import_rejections(job.key)
     wanted = Outcome(outcome.value) if outcome else None
     return exports.export_results(job.key, outcome=wanted, reason=reason)
 
 
-async def _write_table(ctx: CommandContext, listing: Export, limit: int) -> None:
+async def _write_table(ctx: CommandContext, export: Export, limit: int) -> None:
     found: list[dict[str, Any]] = []
-    async for page in exports.stream_pages(ctx.pool, listing, form=ExportFormat.JSON, limit=limit):
+    async for page in exports.stream_pages(ctx.pool, export, form=ExportFormat.JSON, limit=limit):
         found += page.objects()
     if not found:
         print_text("There are no such results.")
         return
-    columns = listing.columns
-    if listing.columns == exports.CSV_COLUMNS:
+    columns = export.columns
+    if export.columns == exports.CSV_COLUMNS:
         columns = ("contact_id", "field", "address", "outcome", "change")
         for row in found:
             row["change"] = _describe_change(row)

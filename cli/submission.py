@@ -24,8 +24,8 @@ def submit_and_show(
 ) -> None:
     """Store a job with `store` and print its id, or with `wait` follow it and print the job.
 
-    `describe` gives the sentences about what was stored. `ended` is False where a plan is awaited,
-    so that the exit status does not depend on the job's state.
+    `describe` gives the sentences about what was stored. Pass `ended=False` for a plan: the
+    exit status is then 0 whatever the state.
     """
 
     async def work(ctx: CommandContext) -> tuple[Submission, JobView | None]:

@@ -68,7 +68,7 @@ class ChunkReader(NamedTuple):
         versions: dict[int, int],
         decided_at: datetime,
     ) -> ChunkSnapshot:
-        """Return a snapshot with what was read for any source."""
+        """Return a snapshot of the parts that every source reads."""
         facts = ChunkFacts(
             job_id=self.job.id,
             fields=frozenset(self.job.fields),
@@ -83,6 +83,8 @@ class ChunkReader(NamedTuple):
         self, links: list[Link], new_addresses: Mapping[int, AddressRow], *, min_contacts: int = 2
     ) -> ChunkSnapshot:
         """Lock the linked addresses and their siblings in id order, then read them.
+
+        Siblings are read only of addresses that at least `min_contacts` contacts hold.
 
         Without `lock_all`, role addresses are read but not locked. Their opt-outs do not propagate
         to contacts that are linked later, so no lock has to prevent such links. `new_addresses`

@@ -19,10 +19,10 @@ from schemas.requests import MAX_ID
 from schemas.staging import ImportRejection
 
 _LONGEST_LINE = 1 << 20
-"""In characters; the limit of each part of a line with commas."""
+"""In characters, between two commas or line breaks."""
 
 _ONE_NUMBER = 100
-"""In characters; a longer line is not one number with commas."""
+"""In characters; a longer line cannot be one number with thousands separators."""
 
 _is_number = re.compile(r"-?[0-9]{1,20}").fullmatch
 # Possessive: backtracking would take 80 bytes of memory per number.
@@ -37,7 +37,7 @@ _begins_plain = re.compile(r"\s*(?:[{,]|-?[0-9]+\s*(?:,[\s0-9,-]*)?(?:[\r\n]|$))
 def read_contact_ids(file: BinaryIO, encoding: str = "utf-8") -> Iterator[list[int]]:
     """Yield the ids in the order of the file, some ten thousand at a time, in bounded memory.
 
-    Raises InvalidRequest, which names the first line that is not as described above.
+    Raises InvalidRequest, which names the first line that the module does not describe.
     """
     source = FileText(file, encoding)
     beginning = source.beginning().lstrip()
@@ -59,7 +59,7 @@ def parse_contact_id(text: str, line_no: int) -> int:
         raise _line_error(line_no, f"{shorten(text)!r} is not a contact id.")
     number = int(text)
     if not -MAX_ID - 1 <= number <= MAX_ID:
-        raise _line_error(line_no, f"{text} is too large for a contact id.")
+        raise _line_error(line_no, f"{text} is outside the range of contact ids.")
     return number
 
 

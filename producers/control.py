@@ -2,7 +2,7 @@
 
 Every chunk holds a shared advisory lock of its job for the length of its transaction. Taking the
 exclusive one waits for the running chunks and keeps others from starting; they then read the new
-state. So the answer is exact, and takes at most as long as one chunk.
+state. So the answer is exact, and waits for one chunk at most.
 """
 
 import time

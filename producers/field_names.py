@@ -1,4 +1,4 @@
-"""The meanings of field names in a hook's message.
+"""The meanings of field names in a hook's post.
 
 Each sender has its own names: `Email`, `inf_field_EmailAddress2`, `data[email]`, `merges[EMAIL]`,
 `Contact.Email`, or a path of JSON. Case, blanks and punctuation are ignored, and every word must be

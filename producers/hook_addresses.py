@@ -24,15 +24,15 @@ from schemas.addresses import (
 
 _MAX_TEXT = 5_000
 _MAX_CANDIDATES = 50
-"""A field of one person has no more, and each takes time."""
+"""The fields of one recipient have fewer; each takes time to read."""
 
 _MAX_RAW = 10 * _MAX_TEXT
-"""The limit with invisible characters, and doubly encoded."""
+"""The limit before invisible characters are removed and the text is decoded."""
 
 _TOO_LONG = "It is longer than a few addresses."
 
 _MAX_READINGS = 8
-"""Words before an @-sign that may begin the address."""
+"""How many words before an @-sign are tried as the beginning of the address."""
 
 _LOST = "\udcfd"
 """Stands for a lost character, like bytes that are not text (see `decode_text`)."""
@@ -41,15 +41,17 @@ _is_lost = re.compile("[\udc80-\udcff]").search
 
 _REPLACED: dict[int, str | None] = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 _REPLACED |= {0xFFFD: _LOST, 0xA0: " "}
-"""Invisible characters that are copied with an address, a lost character, and a blank."""
+"""Invisible characters are removed, U+FFFD becomes `_LOST`, a no-break space a blank."""
 
 _JUNK = " \t\0'\"`<>()[]{},;:|="
 """Characters around an address that are not part of it."""
 
 _QUOTES = "'`"
-"""Those that may also stand around only the local part."""
+"""Characters of `_JUNK` that may also surround the local part alone."""
 
 _MAX_MARKS = 30
+"""Combining marks on one character; more would take seconds to normalize."""
+
 _beyond_latin = re.compile(f"[\u0300-\U0010ffff]{{{_MAX_MARKS + 1},}}").finditer
 
 _in_brackets = re.compile(r"<([^<>]*)>").findall
@@ -80,7 +82,7 @@ def resolve_candidates(
 
     `known` says of each key whether a contact holds it. Without a contact, an address may be known
     only because of an earlier reading. So the chosen addresses count as known for the others, as
-    they will when the message comes again: the same message is then read in the same way.
+    they will when the request comes again: the same request is then read in the same way.
     """
     held = {key for key, is_held in known.items() if is_held}
     keys, before = set(known), None

@@ -16,7 +16,7 @@ from producers.hook_fields import (
     ReadingDeadline,
     to_storable_text,
 )
-from producers.hook_json import EventObject, Field, iterate_events, read_message
+from producers.hook_json import EventObject, Field, iterate_events, read_body
 from producers.hook_opt_outs import HookOptOut
 from producers.recipient_events import MAX_NOTE_LENGTH, Moment
 from schemas.errors import InvalidRequest
@@ -75,12 +75,12 @@ class InvalidEvent(NamedTuple):
 
 
 def read_events(body: bytes, charset: str = "") -> list[OptOutEvent | InvalidEvent]:
-    """Return the events of a message, one or a list of them.
+    """Return the events of a body, one or a list of them.
 
     Raises ValueError if the body is not JSON, InvalidRequest for no or too many events, and
     ReadingTimeout.
     """
-    given = read_message(body, charset)
+    given = read_body(body, charset)
     is_list = isinstance(given, list) and not isinstance(given, Pairs)
     number = len(given) if is_list else 1
     time = ReadingDeadline()
@@ -144,8 +144,8 @@ def _find_event_id(fields: Iterable[Field]) -> str | None:
 
 def _to_event(post: HookPost) -> OptOutEvent:
     adjusted = list(post.adjusted)
-    if post.refused:
-        told = f"no address was read of {', '.join(post.refused)}"
+    if post.rejected_fields:
+        told = f"no address was read of {', '.join(post.rejected_fields)}"
         adjusted.append(Adjustment("address", told))
     moment = None
     if (text := post.texts.get(Meaning.OCCURRED_AT)) is not None:

@@ -1,4 +1,4 @@
-"""Read one person's opt-out from the fields of a hook's message: a form or JSON.
+"""Read one post of a hook from its fields: a form or JSON.
 
 The sender chooses the names of fields, and may send more than is needed. The reader takes what an
 opt-out needs from any plausible field, and ignores the rest. Nothing else makes the opt-out
@@ -34,7 +34,7 @@ _KINDS = {kind.value.replace("_", ""): kind for kind in RECIPIENT_KINDS}
 
 
 class Adjustment(NamedTuple):
-    """A part of the message that was ignored or changed, and why."""
+    """A part of the post that was ignored or changed, and why."""
 
     what: str
     message: str
@@ -44,11 +44,11 @@ class Adjustment(NamedTuple):
 
 
 READ_SECONDS = 10.0
-"""How long reading a message may take, while other large ones wait."""
+"""How long reading a request may take, while other large ones wait."""
 
 
 class ReadingDeadline:
-    """The deadline for reading a message, counted from now."""
+    """The deadline for reading a request, counted from now."""
 
     def __init__(self) -> None:
         self._until = monotonic() + READ_SECONDS
@@ -57,20 +57,22 @@ class ReadingDeadline:
         """Raise ReadingTimeout after the deadline."""
         if monotonic() > self._until:
             raise ReadingTimeout(
-                f"The message takes more than {READ_SECONDS:.0f} seconds to read. Nothing was"
+                f"The request takes more than {READ_SECONDS:.0f} seconds to read. Nothing was"
                 " stored. Send fewer events at a time, or send it again later."
             )
 
 
 class HookPost(NamedTuple):
-    """One person's opt-out. `refused` names the address fields without a valid address."""
+    """One recipient's opt-out. `rejected_fields` names the address
+    fields without a valid address.
+    """
 
     candidates: list[AddressCandidate]
     kind: Status
     event_id: str | None
     texts: dict[Meaning, str]
     adjusted: list[Adjustment]
-    refused: list[str]
+    rejected_fields: list[str]
 
     @property
     def normalized(self) -> list[NormalizedAddress]:
@@ -99,7 +101,7 @@ class HookPost(NamedTuple):
         keys = self.ambiguous_match_keys
         if not keys:
             return self
-        # `known` is of the whole message, which may have thousands of posts.
+        # `known` is of the whole request, which may have thousands of posts.
         meant = resolve_candidates(
             self.candidates, {key: known[key] for key in keys if key in known}
         )
@@ -118,7 +120,7 @@ class OptOutReader:
     """Reads one person's opt-out, field by field."""
 
     def __init__(self) -> None:
-        self.refused: list[str] = []
+        self.rejected_fields: list[str] = []
         self.kinds: list[Status] = []
         self.texts: dict[Meaning, str] = {}
         self._candidates: dict[tuple[NormalizedAddress, ...], AddressCandidate] = {}
@@ -158,26 +160,26 @@ class OptOutReader:
             read = parse_addresses(field.text.strip(), blank_is_plus=field.blank_is_plus)
         except InvalidAddress as error:
             self._why = error
-            self._refuse(field)
+            self._reject(field)
             return
         for candidate in read.candidates:
             self._candidates.setdefault(candidate.readings, candidate)
         self._require_one_person()
         if not read.is_whole:
-            self._refuse(field)
+            self._reject(field)
         if read.adjustment is not None:
             self._adjust("address", read.adjustment)
 
     def _require_one_person(self) -> None:
         if max(len(self._seen), len(self._candidates)) > _MAX_ADDRESSES:
             raise InvalidRequest(
-                f"The message has more than {_MAX_ADDRESSES} addresses, which are not one"
-                " person's. Nothing was stored. Send one message for each person."
+                f"One opt-out has more than {_MAX_ADDRESSES} addresses, which are not one"
+                " person's. Nothing was stored. Send one opt-out for each person."
             )
 
-    def _refuse(self, field: Field) -> None:
-        if len(self.refused) < MAX_NAMED_FIELDS:
-            self.refused.append(_shown(field.name))
+    def _reject(self, field: Field) -> None:
+        if len(self.rejected_fields) < MAX_NAMED_FIELDS:
+            self.rejected_fields.append(_shown(field.name))
 
     def _take_kind(self, text: str) -> None:
         plain = "".join(filter(str.isalpha, text.strip()[:_MAX_KIND].casefold()))
@@ -215,7 +217,9 @@ class OptOutReader:
             self.adjusted.setdefault(_KIND_NOT_KNOWN, told)
         if not outer.has_address:
             # No other event reports them.
-            self.refused = [*outer.refused, *self.refused][:MAX_NAMED_FIELDS]
+            self.rejected_fields = [*outer.rejected_fields, *self.rejected_fields][
+                :MAX_NAMED_FIELDS
+            ]
         around = {each: text for each, text in outer.texts.items() if each is not Meaning.EVENT_ID}
         self.texts = around | self.texts
 
@@ -236,7 +240,7 @@ class OptOutReader:
             self.texts.get(Meaning.EVENT_ID),
             self.texts,
             list(self.adjusted.values()),
-            self.refused,
+            self.rejected_fields,
         )
 
     def _no_address(self) -> InvalidRequest:
@@ -252,7 +256,7 @@ class OptOutReader:
                 " may be another person's."
             )
         return InvalidRequest(
-            f"The message has no recipient's address.{named} Nothing was stored. Send it in a field"
+            f"The opt-out has no recipient's address.{named} Nothing was stored. Send it in a field"
             " named email, and further ones of the same person in email2 and email3."
         )
 

@@ -26,7 +26,7 @@ class ParsedForm(NamedTuple):
     """The opt-outs of a form, nearly always one, and address fields without a valid address."""
 
     posts: list[HookPost]
-    refused: list[str]
+    rejected_fields: list[str]
 
 
 def read_form(fields: Iterable[Field]) -> ParsedForm:
@@ -56,14 +56,14 @@ def read_form(fields: Iterable[Field]) -> ParsedForm:
     having = [reading for reading in readings.values() if reading.has_address]
     if len(having) == 1:
         having[0].texts = readings[None].texts | having[0].texts
-    refused = [
+    rejected_fields = [
         name
         for reading in readings.values()
-        for name in (*reading.refused, *(() if reading.has_address else reading.unknown))
+        for name in (*reading.rejected_fields, *(() if reading.has_address else reading.unknown))
     ]
     # Without any address, the last reading raises the error.
     posts = [reading.post() for reading in having or list(readings.values())[-1:]]
-    return ParsedForm(posts, list(dict.fromkeys(refused))[:MAX_NAMED_FIELDS])
+    return ParsedForm(posts, list(dict.fromkeys(rejected_fields))[:MAX_NAMED_FIELDS])
 
 
 def form_to_opt_out(hook: Hook, form: HookPost) -> HookOptOut:

@@ -1,4 +1,4 @@
-"""Walk the JSON of a hook's message, in its body or in a field of a form, as named fields."""
+"""Walk the JSON that a hook receives, in the body or in a field of a form, as named fields."""
 
 import codecs
 import json
@@ -58,7 +58,7 @@ def decode_text(raw: bytes, charset: str = "") -> str:
         return raw.decode(errors="surrogateescape")
 
 
-def read_message(body: bytes, charset: str = "") -> Any:
+def read_body(body: bytes, charset: str = "") -> Any:
     """Return the JSON of a body, as `read_pairs` does, with any bytes in its texts.
 
     Raises ValueError if it is not JSON, and InvalidRequest if it has too many values.
@@ -73,7 +73,7 @@ def _read_pairs(text: str) -> Any:
     try:
         return read_pairs(text)
     except InputTooLarge as error:
-        raise input_too_large("The message", error) from None
+        raise input_too_large("The request", error) from None
 
 
 def iterate_events(value: Any, path: str = "") -> Iterator[Field]:

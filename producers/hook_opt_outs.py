@@ -1,4 +1,4 @@
-"""Apply the opt-outs of a hook's message one by one, and merge those that time does not allow."""
+"""Apply the posts of a hook's request one by one, and merge those that time does not allow."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ from schemas.statuses import Status
 log = logs.get_logger()
 
 APPLY_SECONDS = 5.0
-"""How long to apply the opt-outs of a message one by one. The rest is stored for the workers,
+"""How long to apply the posts of a request one by one. The rest is stored for the workers,
 because a sender that waits too long for a response sends all of it again."""
 
 
@@ -65,14 +65,14 @@ class _MergedEvents(NamedTuple):
 
 
 class _MergedEvent(NamedTuple):
-    """An event that is merged with others; `is_first` unless the message repeats it."""
+    """An event that is merged with others; `is_first` unless the request repeats it."""
 
     kind: Status
     is_first: bool
 
 
 class HookOptOutApplier(NamedTuple):
-    """Applies the opt-outs of one message, which the `actor` sent."""
+    """Applies the opt-outs of one request, which the `actor` sent."""
 
     pool: asyncpg.Pool
     settings: Settings

@@ -38,7 +38,7 @@ FORMER_DAYS = 7
 MAX_FORMER_DAYS = 366
 
 DUMMY_HOOK = Hook(0, 0, "", "", secrets.token_bytes(_SALT_BYTES), revoked=True, key_id="")
-"""Stands in for a hook that does not exist, so that its messages take the same steps."""
+"""Stands in for a hook that does not exist, so that its requests take the same steps."""
 
 _MIN_SECRETS = 2
 _DUMMY_SECRET = secrets.token_hex(32)

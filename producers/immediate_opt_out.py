@@ -1,8 +1,8 @@
 """Apply a recipient's own opt-out, and commit it, before the request is answered.
 
 A bulk job is stored first and done later. An immediate opt-out is decided first, by the rules that
-workers use. Then one statement stores the job with all its decisions, unless another transaction
-has interfered.
+workers use. Then one statement stores the job with all its decisions. If another transaction
+interfered, it decides again, with locks.
 """
 
 import time
@@ -89,14 +89,14 @@ async def opt_out_immediately(
 ) -> OptOutReceipt:
     """Apply an opt-out of a few listed contacts or addresses, and return after the commit.
 
-    The request is that of `submit`, for an urgent action that propagates, over at most `chunk_size`
-    ids of contacts or addresses. An address that the account does not know is stored as opted out.
-    If the work fails, the job is stored for the workers as by `submit`: no opt-out is lost.
-    `account_id` is that of the request's account, if the caller has looked it up.
+    `request` is as for `submit`. Its action is urgent and may propagate; its selection lists at
+    most `chunk_size` contact ids or addresses. An address that the account does not know is stored
+    as opted out. If the work fails, the job is stored for the workers as by `submit`: no opt-out is
+    lost. `account_id` is the id of the request's account, if it was looked up before.
 
-    Raises InvalidRequest (also NotFound) and IdempotencyConflict; nothing is stored then. If the
-    connection is lost (`db.errors.CONNECTION_ERRORS` among others), all of it is stored or nothing,
-    and it is safe to send the same key again.
+    Raises InvalidRequest (also NotFound) and IdempotencyConflict; nothing is stored then. Raises
+    `CONNECTION_ERRORS` and `TRANSIENT_ERRORS` of `db.errors` if Postgres cannot be used. Then
+    either all of it is stored or nothing: send the request again with the same idempotency key.
     """
     began = time.perf_counter()
     checked = validate_request(request)
@@ -117,7 +117,8 @@ async def opt_out_immediately(
         # Outside of the block above: the pool may have no second connection to give.
         return await _defer_to_workers(pool, settings, request, actor, failed)
     if applied is None:
-        # The earlier job ended without doing it, and the same opt-out is reported again.
+        # An earlier job with this key ended without applying the opt-out: apply it now, under a new
+        # key.
         return await opt_out_immediately(
             pool, settings, repeat_request(request, earlier), account_id=account_id, actor=actor
         )

@@ -136,9 +136,10 @@ class ContactFile:
     def _contact(
         self, line: int, cells: list[str], rejections: list[ImportRejection]
     ) -> ImportRow | None:
-        """Return the contact of a row, or None without a usable address; add rejected cells.
+        """Return the import row, or None if it has no usable address.
 
-        Raises RejectedRow for a row that is left out as a whole.
+        Append rejected cells to `rejections`. Raises RejectedRow for a row that is left out as a
+        whole.
         """
         columns = self.columns
         addresses: list[NormalizedAddress | None] = [None, None, None]
@@ -157,10 +158,12 @@ class ContactFile:
             rejections.append(
                 reject(line, Reason.TAG_TOO_LONG, cell=too_long, length=len(too_long))
             )
-        known_as = cells[columns.external_id].strip() or None
-        if known_as is not None and len(known_as) > MAX_EXTERNAL_ID:
-            rejections.append(reject(line, Reason.ID_TOO_LONG, cell=known_as, length=len(known_as)))
-            known_as = None
+        external_id = cells[columns.external_id].strip() or None
+        if external_id is not None and len(external_id) > MAX_EXTERNAL_ID:
+            rejections.append(
+                reject(line, Reason.ID_TOO_LONG, cell=external_id, length=len(external_id))
+            )
+            external_id = None
         row: ImportRow = _new(
             ImportRow,
             (
@@ -170,7 +173,7 @@ class ContactFile:
                 cells[columns.company].strip() or None,
                 list_tags,
                 tuple(addresses),
-                known_as,
+                external_id,
                 self._statuses(cells, addresses, asked) if columns.statuses else None,
             ),
         )

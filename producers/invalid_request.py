@@ -16,13 +16,14 @@ from schemas.requests import UPLOADED, JobRequest
 
 MAX_FIELD_ERRORS = 20
 MAX_ERRORS_READ = 1_000
-"""With more errors than this, they are only counted."""
+"""With more errors than this, only their number is reported."""
 
 
 def parse_request(given: Mapping[str, Any], *, uploaded: str | None = None) -> JobRequest:
     """Validate the request; raises InvalidRequest with a line for each error.
 
-    `uploaded` names the list of the selection that is empty because it is in a file.
+    `uploaded` is the selection's list (`contacts` or `addresses`) that comes in a file and is empty
+    here.
     """
     try:
         return JobRequest.model_validate(given, context={UPLOADED: uploaded})
@@ -38,9 +39,9 @@ def convert_validation_error(
     `within` is its place in the request.
     """
     if error.error_count() > MAX_ERRORS_READ:
-        # Pydantic can only build all of them.
+        # Pydantic cannot build only the first ones.
         return InvalidRequest(
-            f"{what} was refused and nothing was stored. It has {error.error_count():,} errors."
+            f"{what} was rejected and nothing was stored. It has {error.error_count():,} errors."
             " Send a small request first, whose errors are listed."
         )
     told = list(islice(_field_errors(error, model, within), MAX_FIELD_ERRORS))
@@ -60,7 +61,7 @@ def _field_errors(
 def input_too_large(what: str, why: InputTooLarge) -> InvalidRequest:
     """Return the error for `what`, which has too many values or names."""
     return InvalidRequest(
-        f"{what} was refused and nothing was stored. It has {why}. Send less at a time, or send a"
+        f"{what} was rejected and nothing was stored. It has {why}. Send less at a time, or send a"
         " long list as a file."
     )
 
@@ -71,7 +72,7 @@ def invalid_request(
     """Return the error for `what`, with a line for each of its errors, and for `more`."""
     lines = [format_field_error(error) for error in field_errors] + [more] * bool(more)
     told = "".join(f"\n  {line}" for line in lines)
-    return InvalidRequest(f"{what} was refused and nothing was stored:{told}", field_errors)
+    return InvalidRequest(f"{what} was rejected and nothing was stored:{told}", field_errors)
 
 
 def format_field_error(error: FieldError) -> str:
@@ -83,7 +84,7 @@ def format_field_error(error: FieldError) -> str:
 def require_storable_texts(what: str, model: BaseModel, *, exclude: Any = None) -> None:
     """Raise InvalidRequest for a text of the model that Postgres cannot store.
 
-    Usually there is none, which its JSON shows in a tenth of the time.
+    Usually there is none; the model's JSON shows that in a tenth of the time.
     """
     with suppress(PydanticSerializationError):
         if "\\u0000" not in model.model_dump_json(exclude=exclude):
@@ -96,7 +97,7 @@ def require_storable(what: str, value: Any) -> None:
     if (names := _find_unstorable(value)) is not None:
         where = ", ".join([what, *map(shorten, names)])
         raise InvalidRequest(
-            f"{where} was refused and nothing was stored. It contains a NUL character or bytes"
+            f"{where} was rejected and nothing was stored. It contains a NUL character or bytes"
             " that are not UTF-8. Remove them and try again."
         )
 
@@ -104,7 +105,8 @@ def require_storable(what: str, value: Any) -> None:
 def _find_unstorable(value: Any) -> list[str] | None:
     """Return the path to the first text that cannot be stored; None if there is none.
 
-    The path is built only then, because a long name may have many values below it.
+    The path is built only for a text that is found, because a long name may have many values below
+    it.
     """
     if isinstance(value, str):
         return None if is_storable(value) else []

@@ -181,17 +181,17 @@ async def require_job(
 
 
 def creates_contacts(action: str) -> bool:
-    """Tell whether jobs of the action are imports."""
+    """Return whether jobs of the action are imports."""
     known = all_actions().get(action)
     return known is not None and known.creates_contacts
 
 
 def lists_addresses(job: jobs.Job) -> bool:
-    """Tell whether the job is about listed addresses instead of fields of contacts."""
+    """Return whether the job is about listed addresses instead of fields of contacts."""
     return job.fields == (LISTED_ADDRESS_FIELD,)
 
 
-def unprocessed_listing(job: jobs.Job) -> Export:
+def export_unprocessed(job: jobs.Job) -> Export:
     """Return the export of what the job has not handled: contacts, rows of a file or addresses.
 
     The ids drawn for rows or listed addresses are not ids of contacts.
@@ -213,9 +213,9 @@ def compute_percent(progress: job_progress.JobCounts | job_progress.JobProgress)
 _COMPUTED_FIELDS = {"fields", "warning", "counts"}
 
 
-def _row_values(job: jobs.Job, now: job_progress.JobCounts | None = None) -> dict[str, Any]:
-    """Return the fields of a `JobSummary`, those that change while a job runs from `now`."""
-    latest = now or job
+def _row_values(job: jobs.Job, counts: job_progress.JobCounts | None = None) -> dict[str, Any]:
+    """Return the fields of a `JobSummary`, those that change while a job runs from `counts`."""
+    latest = counts or job
     fields = [FIELD_NAMES[number] for number in job.fields]
     return {
         **{name: getattr(job, name) for name in JobSummary.model_fields.keys() - _COMPUTED_FIELDS},
@@ -234,7 +234,9 @@ def _warning(job: jobs.Job, selected: int | None, fields: list[str]) -> str | No
         return "The job has nothing to do: no row of the file became a contact."
     warning = "The job selects no contact: none meets all conditions of its selection."
     if "statuses" in job.selection:
-        warning += f" Its statuses are looked for in its fields only: {', '.join(fields)}."
+        warning += (
+            f" Only addresses in the job's fields ({', '.join(fields)}) count for `statuses`."
+        )
     return warning
 
 
@@ -246,11 +248,11 @@ def _group_by_outcome(reasons: dict[str, int]) -> dict[str, dict[str, int]]:
     return by_outcome
 
 
-def _compute_rate(job: jobs.Job, now: job_progress.JobCounts) -> float | None:
+def _compute_rate(job: jobs.Job, counts: job_progress.JobCounts) -> float | None:
     if job.started_at is None:
         return None
     if job.finished_at is not None:
         seconds = (job.finished_at - job.started_at).total_seconds()
-        return now.done / max(seconds, 0.001)
-    seconds = min((now.at - job.started_at).total_seconds(), job_progress.RECENT_SECONDS)
-    return now.done_recently / max(seconds, 0.001)
+        return counts.done / max(seconds, 0.001)
+    seconds = min((counts.at - job.started_at).total_seconds(), job_progress.RECENT_SECONDS)
+    return counts.done_recently / max(seconds, 0.001)

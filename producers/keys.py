@@ -38,10 +38,10 @@ class Scope(StrEnum):
 
 
 class NewKey(NamedTuple):
-    """A new key; `token` is its secret, which cannot be shown again."""
+    """A new key; `secret` is what the client sends, which cannot be shown again."""
 
     id: int
-    token: str
+    secret: str
 
 
 class Caller(NamedTuple):
@@ -107,9 +107,9 @@ async def revoke_key(pool: asyncpg.Pool, key_id: int, *, actor: Actor = PYTHON) 
             await change.record(account_id=revoked.account_id, key_id=key_id)
 
 
-async def find_caller(connection: asyncpg.Connection, token: str) -> Caller | None:
+async def find_caller(connection: asyncpg.Connection, key: str) -> Caller | None:
     """Return the key's holder; None for a wrong, revoked or expired key."""
-    key_id, digest = parse_key_token(token)
+    key_id, digest = parse_key(key)
     known = await keys.get_key(connection, key_id) if key_id else None
     # A random secret of 256 bits needs no slow digest.
     if known is None or not hmac.compare_digest(known.digest, digest):
@@ -118,12 +118,12 @@ async def find_caller(connection: asyncpg.Connection, token: str) -> Caller | No
     return Caller(key_id, known.name, known.account_id, known.account, known.scopes, left)
 
 
-def parse_key_token(token: str) -> tuple[int, bytes]:
-    """Return the key id that the token claims and the digest that this key must have.
+def parse_key(key: str) -> tuple[int, bytes]:
+    """Return the id in the key, and the digest that the key with this id must have.
 
-    The id is 0 for a malformed token.
+    The id is 0 for a malformed key.
     """
-    parts = _KEY(token)
+    parts = _KEY(key)
     if parts is None or not 0 < (key_id := int(parts[1])) <= MAX_ID:
         return 0, b""
     return key_id, _digest(parts[2])

@@ -21,24 +21,24 @@ UNSUBSCRIBED = "unsubscribed at old provider"
 """The tag of contacts that opted out at the old provider."""
 
 
-def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+def _parse_names(text: str) -> tuple[tuple[str, str], ...]:
     """Return each name with its spelling in an address."""
     names = (each.partition("=") for each in text.split("; "))
     return tuple((name, spelling) for name, _, spelling in names)
 
 
-_GIVEN_NAMES = _pairs(
+_GIVEN_NAMES = _parse_names(
     "Anna=anna; Björn=bjoern; Chloé=chloe; Emma=emma; Fatima=fatima; Grace=grace; "
     "José=jose; Jürgen=juergen; Liam=liam; Łukasz=lukasz; Mary Ann=mary.ann; Noah=noah; "
     "Priya=priya; Søren=soren; Tomáš=tomas; Wei=wei; Zoë=zoe"
 )
-_FAMILY_NAMES = _pairs(
+_FAMILY_NAMES = _parse_names(
     "Açar=acar; Dvořák=dvorak; García=garcia; Johnson=johnson; Kovács=kovacs; "
     "Lindström=lindstroem; Müller=mueller; Nguyen=nguyen; Nowak=nowak; O'Brien=obrien; "
     "Patel=patel; Rossi=rossi; Sato=sato; Smith=smith; van den Berg=vandenberg; "
     "Williams=williams"
 )
-_TRADES = _pairs(
+_TRADES = _parse_names(
     'Bakery=bakery; "Blue Door" Interiors=bluedoor; Books, Maps & Prints=books; '
     "Cycles=cycles; Dental=dental; Gardens=gardens; Travel=travel"
 )

@@ -1,4 +1,4 @@
-"""Suggest a number of workers, for platforms that start and stop them by such a figure."""
+"""Suggest a number of worker dynos, for platforms that start and stop them by such a figure."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -12,8 +12,8 @@ OPT_OUTS_SHARE = 1 / 8
 """The share of the target delay that applies to opt-outs."""
 
 HOLD_SECONDS = 120.0
-"""How long to keep a worker that was needed: a platform takes half a minute to start one, and the
-next jobs often come within a minute or two."""
+"""How long to keep a worker dyno that was needed: a platform takes half a minute to start one, and
+the next jobs often come within a minute or two."""
 
 
 class Capacity(NamedTuple):
@@ -40,11 +40,12 @@ class Capacity(NamedTuple):
         return self.target_delay_seconds * (OPT_OUTS_SHARE if queue == "opt_outs" else 1.0)
 
 
-def needed_workers(loads: Sequence[QueueLoad], capacity: Capacity) -> int:
-    """Return how many `worker` dynos do the waiting work within the target delay; at least 1.
+def count_needed_dynos(loads: Sequence[QueueLoad], capacity: Capacity) -> int:
+    """Return how many worker dynos do the waiting work within the target delay; at least 1.
 
-    There are never more than have a lane, nor than MAX_WORKERS; more work never needs fewer. The
-    age of work is ignored: the last chunk of a large job grows old although all is well.
+    Never more dynos than the waiting lanes can occupy, and never more than MAX_WORKERS. More work
+    never lowers the number. The age of work is ignored: the last chunk of a large job grows old
+    although all is well.
     """
     by_work = sum(
         load.work_seconds / (capacity.chunks * capacity.delay(load.queue)) for load in loads
@@ -54,13 +55,13 @@ def needed_workers(loads: Sequence[QueueLoad], capacity: Capacity) -> int:
 
 
 def next_suggestion(before: Suggestion | None, needed: int, now: float) -> Suggestion:
-    """Return the next suggestion: more workers without delay, fewer only after `HOLD_SECONDS`.
+    """Return the next suggestion: more dynos without delay, fewer only after `HOLD_SECONDS`.
 
-    It is then the most that was needed in that time, so that waves of work do not start and stop
-    workers in turn. `before` is the last suggestion of any process.
+    After `HOLD_SECONDS`, suggest the highest number needed meanwhile, so that waves of work do not
+    start and stop dynos in turn. `before` is the last suggestion of any process.
     """
     if before is None or needed >= before.workers:
-        # Without work there is nothing to hold, and nothing to write.
+        # At rest the suggestion stays, so nothing is written.
         at_rest = before is not None and before.workers == needed == 1
         return before if before and at_rest else Suggestion(needed, 1, now)
     elapsed = now - before.at

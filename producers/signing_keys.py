@@ -10,13 +10,14 @@ from runtime.settings import Settings
 from runtime.signing import signing_key_ids
 
 UNKNOWN = "unknown"
-"""The key of hooks that do not record their key."""
+"""Stands for the key of hooks whose key was not stored."""
 
 
 class SigningKeyUse(NamedTuple):
     """One of SIGNING_KEYS, or a key that is no longer listed but still in use.
 
-    `state` is signs, verifies or missing. One-click links in sent mail are unknown.
+    `state` is signs, verifies or missing. Nobody knows which one-click links in sent
+    mail depend on a key.
     """
 
     id: str

@@ -69,7 +69,7 @@ _is_date = re.compile(
     r"|[a-zäé]{3,9}\.? \d{1,2},? \d{4}(?:[ ,].*)?|\d{1,2}\.? [a-zäé]{3,9}\.?,? \d{4}(?:[ ,].*)?"
 ).fullmatch
 
-# What yes and no state in each kind of column; an absent answer states nothing.
+# The status that yes (True) and no (False) mean, by column; a missing key means none.
 _STATED: dict[str, dict[bool, Status]] = {
     # A recipient unsubscribes by a link.
     "unsubscribed": {True: Status.MANUAL},
@@ -85,13 +85,13 @@ _STATED: dict[str, dict[bool, Status]] = {
 
 @cache_short_texts(maxsize=4096)
 def parse_status(cell: str, column: str) -> Status | None:
-    """Return the status that a cell states in a column of this meaning; raises UnknownStatus.
+    """Return the status that a cell states in a column that means `column`; None if it states none.
 
-    None if it states none.
+    Raises UnknownStatus.
     """
     text = " ".join(cell.split()).casefold()
     if text in _NOTHING or _is_no_date(text):
-        # An empty box for consent means that it was not given.
+        # An empty opted_in cell means: no permission.
         return Status.NON_MARKETABLE if column == "opted_in" else None
     if column in _STATED:
         if text in _YES or _is_date(text):

@@ -69,12 +69,10 @@ _INTEGERS = {
     "empty": "how many pairs have no address",
     "propagated": "how many siblings an opt-out was, or would be, propagated to",
     "chunk": "the chunk's number within the job, from 1",
-    "contacts": "how many contacts it had",
     "items": "how many items it had",
+    "rows": "how many rows of the file were processed",
     "recognized": "how many of those rows were about existing contacts",
     "rejected_rows": "how many rows of the file were rejected",
-    "refused": "how many were refused with 503 since the last such line, because no room became"
-    " free in time",
     "attempt": "the number of the attempt, from 1",
     "hook": "the hook's id",
     "http_status": "the receiver's HTTP status; null if there was no response",

@@ -87,8 +87,7 @@ JOB_ACTION_UNKNOWN = declare(
 IMPORT_COMPLETED = declare(
     "import.completed",
     "An import ended. Its contacts are stored.",
-    f"{_JOB} recognized rejected_rows",
-    contacts="how many rows of the file were processed",
+    f"{_JOB} rows recognized rejected_rows",
 )
 
 # Chunks
@@ -248,7 +247,9 @@ CONNECTION_REFUSED = declare(
 BODIES_LIMITED = declare(
     "bodies.limited",
     "More large bodies came than a web process keeps in memory. At most one line in ten seconds.",
-    "ended refused",
+    "ended",
+    rejected="how many were rejected with 503 since the last such line, because no room became free"
+    " in time",
 )
 PEER_LIMITED = declare(
     "peer.limited",
@@ -296,14 +297,14 @@ WORKER_STUCK = declare(
 WORKER_LOST = declare(
     "worker.lost",
     "A worker that held a lane was killed, stopped or cut off. Its chunk is pending again. If the"
-    " same chunk appears repeatedly, it is what ends its workers.",
+    " same chunk appears repeatedly, the chunk itself kills its workers.",
     f"{_JOB} detected_by",
     chunk="the chunk that it was processing; null if it had none, or if that is unknown",
 )
 SWEEP_REQUEUED = declare(
     "sweep.requeued",
     "The sweeper enqueued a job that had work and made no progress. At warning, its message was"
-    " lost; at debug, the job had paused between slices or waits behind others.",
+    " lost; at debug, its lanes were idle, or it waits behind others.",
     "job action lanes",
     reason="what the job was waiting for",
 )

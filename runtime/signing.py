@@ -13,11 +13,11 @@ replace another:
 The 43 characters are base64url of the whole digest. A key id is the first 8 hexadecimal digits of
 an HMAC of `key-id` by the key: it tells which key to verify with, and nothing about the key.
 
-The first key makes new tokens and secrets. A token names its key, and is valid as long as that key
-is listed anywhere. A secret names none, so hooks and accounts are stored with the id of the key
+The first key makes new tokens and secrets. A token names its key, and is valid while that key is
+listed anywhere. A secret names none, so hooks and accounts are stored with the id of the key
 that their secret was derived from: it does not change when the first key does.
 
-Messages to hooks and completion webhooks are signed in one way. `Sluice-Timestamp` has Unix
+Requests to hooks and completion webhooks are signed in one way. `Sluice-Timestamp` has Unix
 seconds. `Sluice-Signature` is `v1=` and the hexadecimal HMAC-SHA256, by the secret as it is shown,
 of the timestamp, a full stop and the bytes of the body.
 

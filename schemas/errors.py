@@ -28,7 +28,7 @@ class FieldError(NamedTuple):
 class InvalidRequest(SluiceError):
     """The request is invalid, and nothing was stored.
 
-    `field_errors` are those of the text's errors that concern a field.
+    `field_errors` lists the errors in the text that are about one field.
     """
 
     exit_code = 2

@@ -1,4 +1,4 @@
-"""Reading JSON from outside: a request, a hook's message, a line or a file of a list.
+"""Reading JSON from outside: a request, a hook's post, a line or a file of a list.
 
 If an object has a name twice, parsers silently keep the last value. One of two addresses would be
 lost, or that a job should only be planned. So neither `json.loads` nor a model's own parser reads

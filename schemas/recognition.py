@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class RowToRecognize(NamedTuple):
-    """An import row; `match_keys` has one for each of the three fields, None if it is empty."""
+    """An import row; `match_keys` has three values, one for each field; None for an empty field."""
 
     id: int
     given_name: str | None

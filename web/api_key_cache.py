@@ -10,7 +10,7 @@ from functools import partial
 import asyncpg
 
 from db import keys
-from producers.keys import Caller, find_caller, parse_key_token
+from producers.keys import Caller, find_caller, parse_key
 from web.cached_list import CachedList
 
 KEY_CACHE_SECONDS = 1.0
@@ -32,38 +32,38 @@ class ApiKeyCache:
         self._usage_write: asyncio.Task[None] | None = None
         self._digests = CachedList(pool, keys.list_active_digests, b"", clock)
 
-    def find(self, token: str) -> Caller | None:
-        """Return the caller whose key this was a second ago; None if it has to be looked up."""
-        until, caller = self._callers.get(token, (0.0, None))
+    def find(self, key: str) -> Caller | None:
+        """Return the caller if the key was valid a second ago; None if it has to be looked up."""
+        until, caller = self._callers.get(key, (0.0, None))
         return caller if self._clock() < until else None
 
-    async def authenticate(self, token: str) -> Caller | None:
-        """Return the caller whose key this is, or was a second ago; None if it is invalid."""
-        if (cached := self.find(token)) is not None:
+    async def authenticate(self, key: str) -> Caller | None:
+        """Return the caller if the key is valid, or was a second ago at most."""
+        if (cached := self.find(key)) is not None:
             return cached
         requested_at = self._clock()
         async with self._pool.acquire() as connection:
-            caller = await find_caller(connection, token)
+            caller = await find_caller(connection, key)
         if caller is None:
-            self._callers.pop(token, None)
+            self._callers.pop(key, None)
         else:
-            self._callers[token] = (
+            self._callers[key] = (
                 requested_at + min(KEY_CACHE_SECONDS, caller.seconds_left),
                 caller,
             )
             self._schedule_usage_write(caller, requested_at)
         return caller
 
-    async def is_listed(self, token: str) -> bool:
-        """Tell whether the key is in a list of all valid ones, which is at most a second old."""
-        key_id, digest = parse_key_token(token)
+    async def is_listed(self, key: str) -> bool:
+        """Return whether a list of valid keys, at most a second old, has this key."""
+        key_id, digest = parse_key(key)
         if not key_id:
             return False
         matches = partial(hmac.compare_digest, digest)
         return await self._digests.find(key_id, matches) is not None
 
     async def is_active(self, caller: Caller) -> bool:
-        """Tell whether the caller's key is still valid."""
+        """Return whether the caller's key is still valid."""
         async with self._pool.acquire() as connection:
             return await keys.is_active(connection, caller.account_id, caller.key_id)
 
@@ -83,5 +83,5 @@ class ApiKeyCache:
                 async with self._pool.acquire() as connection:
                     await keys.record_use(connection, account_id, sorted(key_ids))
             except Exception:  # noqa: BLE001 - no request may fail for this
-                # The next minute records it.
+                # The key's next use after a minute records it.
                 return

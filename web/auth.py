@@ -52,10 +52,10 @@ class ScopedKey(HTTPBearer):
 
 async def _require_caller(request: Request, state: AppState) -> Caller:
     """Return the caller; raise Problem for an invalid key, or if its peer failed too often."""
-    scheme, token = get_authorization_scheme_param(request.headers.get("Authorization"))
-    if token and scheme.lower() == "bearer":
-        caller = state.api_key_cache.find(token)
-        if caller is not None or (caller := await _look_up(request, state, token)) is not None:
+    scheme, key = get_authorization_scheme_param(request.headers.get("Authorization"))
+    if key and scheme.lower() == "bearer":
+        caller = state.api_key_cache.find(key)
+        if caller is not None or (caller := await _look_up(request, state, key)) is not None:
             return caller
     raise Problem(
         UNAUTHENTICATED,
@@ -65,12 +65,12 @@ async def _require_caller(request: Request, state: AppState) -> Caller:
     )
 
 
-async def _look_up(request: Request, state: AppState, token: str) -> Caller | None:
+async def _look_up(request: Request, state: AppState, key: str) -> Caller | None:
     peer = state.get_peer(request)
     is_limited = state.failed_auth_limiter.is_limited(peer)
-    if is_limited and not await state.api_key_cache.is_listed(token):
+    if is_limited and not await state.api_key_cache.is_listed(key):
         raise state.failed_auth_limiter.problem()
-    caller = await state.api_key_cache.authenticate(token)
+    caller = await state.api_key_cache.authenticate(key)
     if caller is None:
         state.failed_auth_limiter.record_failure(peer)
     return caller

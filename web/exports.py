@@ -95,11 +95,11 @@ def _quality(parameters: list[str]) -> float:
 
 
 async def build_list_response(
-    state: AppState, listing: Export, query: _ListQuery, *, member: str, name: str
+    state: AppState, export: Export, query: _ListQuery, *, member: str, name: str
 ) -> Response:
     """Build the response: a page with the rows as `member`, or a file called `name`."""
     if query.format is Format.JSON:
-        return await _build_page(state, listing, query, member)
+        return await _build_page(state, export, query, member)
     if query.limit is not None or query.cursor is not None:
         raise Problem(
             INVALID,
@@ -107,19 +107,19 @@ async def build_list_response(
             " Leave them out, or ask for application/json.",
         )
     return ClosingStreamingResponse(
-        _stream_rows(state, listing, query),
+        _stream_rows(state, export, query),
         media_type=MEDIA_TYPES[query.format],
         headers={"Content-Disposition": f'attachment; filename="{name}.{query.format}"'},
     )
 
 
-async def _build_page(state: AppState, listing: Export, query: _ListQuery, member: str) -> Response:
-    after = listing.start
+async def _build_page(state: AppState, export: Export, query: _ListQuery, member: str) -> Response:
+    after = export.start
     if query.cursor is not None:
-        after = decode_cursor(query.cursor, *map(type, listing.start))
+        after = decode_cursor(query.cursor, *map(type, export.start))
     async with state.pool.acquire() as connection:
         request = PageRequest(ExportFormat.JSON, after, query.limit or _DEFAULT_LIMIT)
-        page = await listing.read_page(connection, request)
+        page = await export.read_page(connection, request)
     next_cursor = None if page.next_cursor is None else encode_cursor(*page.next_cursor)
     # Postgres has written the rows as JSON, which has no line breaks inside.
     rows = page.lines.rstrip("\n").replace("\n", ",")
@@ -130,12 +130,12 @@ async def _build_page(state: AppState, listing: Export, query: _ListQuery, membe
 
 
 async def _stream_rows(
-    state: AppState, listing: Export, query: _ListQuery
+    state: AppState, export: Export, query: _ListQuery
 ) -> AsyncGenerator[str, None]:
     form = ExportFormat.JSON
     if query.format is Format.CSV:
-        yield ",".join(listing.columns) + "\n"
+        yield ",".join(export.columns) + "\n"
         form = ExportFormat.RAW_CSV if query.raw else ExportFormat.CSV
-    async with aclosing(exports.stream_pages(state.pool, listing, form=form)) as pages:
+    async with aclosing(exports.stream_pages(state.pool, export, form=form)) as pages:
         async for page in pages:
             yield page.lines

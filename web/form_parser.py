@@ -17,7 +17,7 @@ from producers.hook_json import (
     decode_text,
     expand_json_fields,
     iterate_events,
-    read_message,
+    read_body,
 )
 from schemas.addresses import InvalidAddress, find_correction, parse_address
 from schemas.errors import InvalidRequest
@@ -129,7 +129,7 @@ def _try_json(body: bytes, charset: str) -> Any:
     if body.lstrip(b"\0 \t\r\n")[:1] not in {b"{", b"["}:
         return None
     try:
-        return read_message(body, charset)
+        return read_body(body, charset)
     except ValueError:
         return None
 

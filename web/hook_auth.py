@@ -1,4 +1,4 @@
-"""Which hook a message is for, and whether its sender knows the hook's token or secret.
+"""Which hook a request is for, and whether its sender knows the hook's token or secret.
 
 A hook that does not exist, one that was revoked and a wrong token or signature get the same
 response after the same steps. No response tells anything about the account. A signature is an HMAC
@@ -26,7 +26,7 @@ from web.state import AppState
 log = logs.get_logger()
 
 MAX_CLOCK_SKEW_SECONDS = 300
-"""How far a message's timestamp may differ from this process's clock, either way."""
+"""How far a request's timestamp may differ from this process's clock, either way."""
 
 _is_unix_time = re.compile(r"[0-9]{1,12}", re.ASCII).fullmatch
 
@@ -46,7 +46,7 @@ async def authenticate_form(request: Request, state: AppState, token: str) -> Ho
 
 
 async def authenticate_signed(request: Request, state: AppState, hook_id: int, body: bytes) -> Hook:
-    """Return the hook whose secret the message is signed with; raise Problem if there is none."""
+    """Return the hook whose secret the request is signed with; raise Problem if there is none."""
     hook, is_valid = await _find_hook(
         request,
         state,
@@ -57,7 +57,7 @@ async def authenticate_signed(request: Request, state: AppState, hook_id: int, b
         log_rejected(hook, "invalid_signature")
         raise Problem(
             INVALID_SIGNATURE,
-            "The message is not signed with the hook's secret. Nothing was stored. Send"
+            "The request is not signed with the hook's secret. Nothing was stored. Send"
             " Sluice-Timestamp with Unix seconds, and Sluice-Signature with v1= and the hexadecimal"
             " HMAC-SHA256, by the secret, of the timestamp, a full stop and the body.",
         )
@@ -65,14 +65,14 @@ async def authenticate_signed(request: Request, state: AppState, hook_id: int, b
         log_rejected(hook, "stale_timestamp")
         raise Problem(
             STALE_TIMESTAMP,
-            f"The message was signed more than {MAX_CLOCK_SKEW_SECONDS} seconds before or after"
-            " now. Nothing was stored. Set the sender's clock, and sign the message again.",
+            f"The request was signed more than {MAX_CLOCK_SKEW_SECONDS} seconds before or after"
+            " now. Nothing was stored. Set the sender's clock, and sign the request again.",
         )
     return _require_active(hook)
 
 
 def _has_valid_signature(request: Request, body: bytes, secrets: Sequence[str]) -> bool:
-    """Tell whether the message is signed with one of the secrets, whatever its timestamp.
+    """Return whether the request is signed with one of the secrets, whatever its timestamp.
 
     Every secret is tried, so that the duration does not reveal which one it was.
     """
@@ -133,6 +133,6 @@ def log_problems(hook: Hook) -> Iterator[None]:
 
 
 def log_rejected(hook: Hook, reason: str) -> None:
-    """Log that a message for an existing hook was rejected."""
+    """Log that a request to an existing hook was rejected."""
     if hook is not DUMMY_HOOK:
         log.warning(events.HOOK_REJECTED, hook=hook.id, account=hook.account_id, reason=reason)

@@ -21,7 +21,8 @@ MAX_LISTED = 100_000
 """The maximum number of ids or addresses in a body; a longer list is sent as a file."""
 
 MAX_IRREGULAR = 2_000
-"""The maximum number of unusual addresses in a body. Each takes as long as a hundred others."""
+"""The maximum number of unusual addresses in a body. Each takes a hundred times longer to read
+than a usual one."""
 
 _is_irregular = re.compile(r'[^\x00-\x7f]|xn--|["%]', re.IGNORECASE).search
 

@@ -187,7 +187,7 @@ class LargeBodyPool:
 
     def _report_now(self) -> None:
         self._report_later = None
-        log.warning(events.BODIES_LIMITED, ended=self._evicted_count, refused=self._rejected_count)
+        log.warning(events.BODIES_LIMITED, ended=self._evicted_count, rejected=self._rejected_count)
         self._evicted_count = self._rejected_count = 0
         self._reported_at = time.monotonic()
 

@@ -73,7 +73,7 @@ class FailedAuthLimiter:
         self._reported_at = -math.inf
 
     def is_limited(self, peer: str) -> bool:
-        """Tell whether one more failure of the peer must not reach Postgres."""
+        """Return whether one more failure of the peer must not reach Postgres."""
         return self._limiter.seconds_left(peer) > 0
 
     def record_failure(self, peer: str) -> None:

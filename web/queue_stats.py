@@ -9,7 +9,7 @@ import asyncpg
 from actions.registry import all_actions
 from db import queue_stats, sweeps
 from db.queue_stats import QueueLoad
-from producers.scaling import Capacity, needed_workers, next_suggestion
+from producers.scaling import Capacity, count_needed_dynos, next_suggestion
 from runtime.settings import Settings
 
 CACHE_SECONDS = 1.0
@@ -54,7 +54,7 @@ class QueueStatsCache:
     async def _suggest(self, connection: asyncpg.Connection, loads: list[QueueLoad]) -> int:
         """Suggest a number of workers; the last suggestion is in Postgres, for all processes."""
         before, now = await sweeps.get_suggestion(connection)
-        needed = needed_workers(loads, Capacity.from_settings(self._settings))
+        needed = count_needed_dynos(loads, Capacity.from_settings(self._settings))
         suggestion = next_suggestion(before, needed, now)
         if suggestion != before:
             await sweeps.store_suggestion(connection, suggestion, before)

@@ -52,7 +52,7 @@ async def read_json_body(request: Request, caller: Caller, model: type[Model]) -
 
 
 def is_large(body: bytes) -> bool:
-    """Tell whether work on the body would block the event loop for too long."""
+    """Return whether work on the body would block the event loop for too long."""
     return len(body) > _SMALL_BODY_BYTES
 
 

@@ -1,4 +1,4 @@
-"""What is known of the current request: its ids, its caller, and what its log line tells."""
+"""What is known of the current request: its ids, its caller, and what its log line has."""
 
 import time
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from web.request_slots import Release
 class RequestNotes:
     """What is known of one request besides its head and its response.
 
-    It holds its caller's slot until it is answered or waits on purpose; `release` frees the slot.
+    The request holds a slot until it is answered or waits on purpose; `release` frees the slot.
     """
 
     correlation_id: str
@@ -30,7 +30,7 @@ class RequestNotes:
     release: Release = lambda: None
 
     def to_log_keys(self) -> dict[str, Any]:
-        """Return the keys of the log line: whose request it was, and what there is to say of it."""
+        """Return the keys of the request's log line, without those that have nothing to say."""
         keys: dict[str, Any] = {
             "key": self.caller.key_id if self.caller else None,
             "correlation_id": self.correlation_id,

@@ -28,7 +28,7 @@ PARSE_BATCH_BYTES = 1024
 
 PARSE_SLICE_SECONDS = 0.002
 """How long the data of one connection is parsed before others are served. A body in tiny chunks
-takes a hundred times as long as others of its size."""
+takes a hundred times longer than another of its size."""
 
 _is_host = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]*)(?::[0-9]*)?").fullmatch
 _VERSIONS_WITHOUT_HOST = ("0.9", "1.0")
@@ -182,7 +182,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
-        """Measure what trails the last chunk like a head; a body follows any other."""
+        """Measure the trailers after the last chunk like a head; a body follows any other."""
         self._begin_head()
 
     def on_body(self, body: bytes) -> None:
@@ -192,19 +192,19 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Stop measuring what trails a chunked body."""
+        """Stop measuring the trailers of a chunked body."""
         self.is_in_head = False
         super().on_message_complete()
 
     # Called by uvicorn.
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """Start the request in its turn, also if the client has left: an opt-out is applied."""
+        """Queue the request, even if the client has left: its opt-out must still be applied."""
         self._current_cycle = cycle
         self._monitor.start(partial(super()._start_asgi_task, cycle, app))
 
     def on_response_complete(self) -> None:
-        """Parse what has waited for the response."""
+        """Parse the data that was kept until this response ended."""
         self.idle_since = self.loop.time()
         super().on_response_complete()
         has_waited = self._unparsed or self.flow.read_paused
@@ -213,7 +213,7 @@ class Connection(HttpToolsProtocol):
         self._monitor.mark_idle(self)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - a problem says it
-        """Send a problem; uvicorn would interrupt a response under way with a text."""
+        """Send a problem; uvicorn would write plain text into a response under way."""
         self._end(self._error_response)
 
     def _unsupported_upgrade_warning(self) -> None:
@@ -310,7 +310,7 @@ class Connection(HttpToolsProtocol):
         )
 
     def is_unread(self, now: float, seconds: float) -> bool:
-        """Tell whether the client read less than the minimum rate for more than `seconds`.
+        """Return whether the client read less than the minimum rate for more than `seconds`.
 
         Only known while nothing is added: the application has to wait, or has finished.
         """

@@ -21,10 +21,10 @@ QUERY_TIMEOUT_SECONDS = 5.0
 
 
 async def watch_queue(state: AppState) -> None:
-    """Check until the process ends. Of several web processes, one logs it.
+    """Check until the shutdown; one web process logs for all.
 
-    Only the time that this process has watched counts, so that workers have time to start with it,
-    or to return with Postgres.
+    Log no absence before this process has watched for the limit, so that workers can start, or
+    reconnect after an outage of Postgres.
     """
     limit = state.settings.unattended_seconds
     every_seconds = min(CHECK_SECONDS, limit / 4)
@@ -45,7 +45,7 @@ async def watch_queue(state: AppState) -> None:
 
 
 async def check_queue(state: AppState, limit: float, watched_seconds: float) -> None:
-    """Log a change, after `watched_seconds` in which Postgres answered every check."""
+    """Log that no worker comes once `watched_seconds` exceeds `limit`, or that workers are back."""
     async with state.pool.acquire() as connection:
         unattended_for_seconds, is_reported = await sweeps.get_worker_absence(connection)
     if unattended_for_seconds > limit:

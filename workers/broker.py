@@ -1,8 +1,9 @@
 """The Redis brokers: one that receives messages in worker processes, one that only enqueues.
 
-What differs from dramatiq's own is here, in `middleware/event_loop.py` and in `shutdown.py`. Of it
-only `RedisBroker.scripts` and the set of signals in `shutdown.py` are undocumented.
-`tests/integration/test_dramatiq.py` fails when the library changes one of them.
+Sluice changes dramatiq here, in `workers/middleware/event_loop.py` and in `workers/shutdown.py`.
+Two changes use what dramatiq does not document: `RedisBroker.scripts`, and the set of signals in
+`workers/shutdown.py`. `tests/integration/test_dramatiq.py` fails when the library changes one
+of them.
 """
 
 import time

@@ -70,7 +70,7 @@ class JobQueue:
 
     @property
     def is_down(self) -> bool:
-        """Whether Redis did not answer the last request of those who share the tracker."""
+        """Whether Redis is down, as `outage` saw it last."""
         return self._outage.is_down
 
     async def enqueue_start(self, job: JobKey, *, urgent: bool) -> bool:

@@ -18,7 +18,10 @@ log = logs.get_logger()
 async def complete_job(
     context: WorkerContext, connection: asyncpg.Connection, job: JobToWork
 ) -> None:
-    """Complete the job if no chunk is pending; fail it if Postgres rejects its counts."""
+    """Complete the job if no chunk is pending.
+
+    Fail it if that raises anything but a transient error.
+    """
     limit = context.settings.shared_address_limit
     try:
         totals = await finalize.complete_job(connection, job, shared_address_limit=limit)
@@ -34,7 +37,7 @@ async def complete_job(
         log.info(
             events.IMPORT_COMPLETED,
             **job.log_fields,
-            contacts=totals.selected // len(job.fields),
+            rows=totals.selected // len(job.fields),
             recognized=await address_history.count_recognized_rows(connection, job.key),
             rejected_rows=await import_chunks.count_rejected_rows(connection, job.key),
         )

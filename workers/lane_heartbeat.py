@@ -37,7 +37,7 @@ class LaneHeartbeat:
 
     @asynccontextmanager
     async def send(self) -> AsyncIterator[None]:
-        """Send heartbeats as long as the block runs. A short slice ends before the first one."""
+        """Send heartbeats while the block runs. A short slice ends before the first one."""
         heartbeats = asyncio.ensure_future(self._send_heartbeats())
         try:
             yield

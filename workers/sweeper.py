@@ -60,7 +60,7 @@ async def _requeue_plans(
 async def _requeue_lanes(
     context: WorkerContext, connection: asyncpg.Connection, queued_messages: QueuedMessages
 ) -> None:
-    """Enqueue the stalled lanes of running jobs, until Redis does not answer.
+    """Enqueue the stalled lanes of running jobs; stop when Redis does not answer.
 
     Each job has a transaction of its own, which ends before its lanes are enqueued: their workers
     need its locks.
@@ -99,7 +99,10 @@ async def _requeue_lanes(
 
 
 def _log_requeue(job: SweptJob, lane_count: int, reason: str, *, is_message_lost: bool) -> None:
-    """Warn if a message was lost. Otherwise the job waits behind others, or its lanes are idle."""
+    """Warn if a message was lost, unless this version does not know the action.
+
+    Otherwise the job waits behind others, or its lanes are idle.
+    """
     is_warning = is_message_lost and job.action in all_actions()
     write = log.warning if is_warning else log.debug
     write(

@@ -35,14 +35,14 @@ _COMPLAINED = reject(Reason.COMPLAINED)
 # or a new word of your own, such as "already_unengaged": its sentence is then its meaning.
 TRANSITIONS = (
     # Applied: the address gets the status TARGET. No action may make an opted-out address
-    # marketable; the rules, the worker and the database all refuse that.
+    # marketable; the rules, the worker and the database all reject that.
     Transition(Status.SINGLE_OPT_IN, _APPLIED, "its owner did not engage for too long"),
     Transition(Status.DOUBLE_OPT_IN, _APPLIED, "its owner did not engage for too long"),
     Transition(Status.CONFIRMED, _APPLIED, "its owner did not engage for too long"),
     Transition(Status.UNENGAGED_MARKETABLE, _APPLIED, "its owner did not engage for too long"),
     # Unchanged: there is nothing to do. TARGET belongs here, because jobs may be repeated.
     Transition(TARGET, leave("already_unengaged"), "it is marked as unengaged already"),
-    # Rejected: the change was asked for, and is refused.
+    # Rejected: the change was asked for, and is rejected.
     Transition(
         Status.NON_MARKETABLE,
         reject("not_marketable"),

@@ -42,7 +42,7 @@ def test_an_opt_out_is_kept(status: Status) -> None:
     assert decision.reason
 
 
-def test_an_unknown_parameter_is_refused() -> None:
+def test_an_unknown_parameter_is_rejected() -> None:
     """A submitter who mistypes a parameter learns it before anything is stored."""
     with pytest.raises(ValidationError, match="nots"):
         ACTION.params.model_validate({"nots": "a typing error"})

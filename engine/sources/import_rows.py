@@ -46,11 +46,13 @@ MAX_CONTACTS_TO_RECOGNIZE = 1_000
 """How many contacts may hold an address by which a row is recognized. All of them are read."""
 
 FINALIZE_CHUNK_NO = 0
-"""The number of the chunk that `finalize` inserts. Those of the plan begin at 1."""
+"""The number of the chunk that `finalize` inserts. Planned chunks begin at 1."""
 
 
 class ImportRowSource(Source):
-    """Rows of an uploaded file. Each has the id that its contact will have."""
+    """Rows of an uploaded file. Each has the id of the contact that it creates, unless it is
+    recognized.
+    """
 
     is_finalized = True
 
@@ -67,8 +69,8 @@ class ImportRowSource(Source):
         raise NotImplementedError
 
     async def read(self, reader: ChunkReader, chunk: ClaimedChunk) -> ChunkSnapshot:
-        """Create the contacts of the rows, then lock the addresses at both ends of a propagation,
-        so that no contact is linked to them unseen.
+        """Create the contacts of the rows. Then lock the chunk's addresses and their siblings, so
+        that no contact can be linked to one before the commit.
         """
         created, recognized, stated = await _create_contacts(reader, chunk.item_ids)
         new: dict[int, AddressRow] = {
@@ -184,7 +186,7 @@ async def _read_row_links(
 ) -> list[Link]:
     """Return the links of the chunk's contacts, in order.
 
-    Those of a recognized contact have the id of its row, as its results do.
+    Links of a recognized contact carry the row's id in place of the contact's, as its results do.
     """
     matches = recognized.matches
     if not matches:
@@ -204,7 +206,7 @@ async def _read_row_links(
 
 async def _add_final_contact_counts(reader: ChunkReader, facts: ChunkFacts) -> ChunkFacts:
     """Give the opted-out addresses the contact counts that they will have after the import, so that
-    the order of its chunks does not matter.
+    the order of its chunks does not matter. They leave out duplicates (SQL: `person_count`).
     """
     addresses, stated = facts.addresses, facts.stated
     opted_out = [

@@ -24,7 +24,7 @@ from runtime.private_files import open_private, write_private
 # A socket's path may have 107 bytes on Linux and 103 on macOS, without its terminator.
 _SOCKET_PATH_BYTES = 103
 _LONGEST_SOCKET_NAME = "/.s.PGSQL.5432"
-# Each server quotes other characters in its own way.
+# Paths of these characters need no quoting in either server's configuration.
 _PLAIN = re.compile(r"[A-Za-z0-9/._-]+")
 
 

@@ -32,7 +32,7 @@ _POLL_SECONDS = 0.02
 def embedded_servers(
     directory: Path = DEFAULT_DIRECTORY, *, durable: bool = True
 ) -> Iterator[ServerUrls]:
-    """Yield both servers, ready, for as long as the context lasts.
+    """Start both servers if they do not run; yield their URLs once they are ready.
 
     They are shared with every other process that uses `directory`, and stop when the last one
     leaves. `durable=False` trades safety against power cuts for speed; the process that starts the

@@ -18,7 +18,7 @@ _POLL_SECONDS = 0.2
 
 
 class _Process(Process):  # type: ignore[misc]
-    """A process that ends with the program that runs it, and its own children with it.
+    """A process that is ended, with its children, when the program that started it ends.
 
     Honcho waits for the output to end, which a killed process's children would hold open.
     """
@@ -39,7 +39,7 @@ class _Process(Process):  # type: ignore[misc]
 
 
 class ProcfileManager(Manager):  # type: ignore[misc]
-    """Honcho's manager, which kills processes that do not end in time."""
+    """Honcho's manager, extended: it kills processes that do not end in time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class ProcfileManager(Manager):  # type: ignore[misc]
         super().terminate()
 
     def _system_print(self, data: str) -> None:
-        """Print what honcho says; the exit status matters only of a process that ended early."""
+        """Show the exit status only if a process ended by itself."""
         status = "" if self.was_requested else r" with exit status \1"
         super()._system_print(re.sub(r" \(rc=(-?\d+)\)", status, data))
 

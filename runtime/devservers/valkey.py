@@ -38,26 +38,26 @@ def valkey_program() -> Path:
     return found[0]
 
 
-def valkey_process(place: ValkeyPaths) -> ServerProcess:
+def valkey_process(paths: ValkeyPaths) -> ServerProcess:
     """Return a handle of the server's process, whether it runs or not."""
     return ServerProcess(
         name="Valkey",
         argv=(
             str(valkey_program()),
             *("--port", "0"),
-            *("--unixsocket", str(place.sockets / "valkey.sock")),
+            *("--unixsocket", str(paths.sockets / "valkey.sock")),
             *("--unixsocketperm", "700"),
-            *("--dir", str(place.directory)),
+            *("--dir", str(paths.directory)),
             *("--pidfile", "valkey.pid"),
             *("--set-proc-title", "no"),
             *("--daemonize", "no"),
             *("--save", ""),
             *("--appendonly", "no"),
         ),
-        directory=place.directory,
-        pid_file=place.directory / "valkey.pid",
-        ready=lambda: _answers(place.sockets / "valkey.sock"),
-        log=place.log,
+        directory=paths.directory,
+        pid_file=paths.directory / "valkey.pid",
+        ready=lambda: _answers(paths.sockets / "valkey.sock"),
+        log=paths.log,
         stop_signals=(signal.SIGTERM,),
     )
 
@@ -72,11 +72,11 @@ def _answers(socket_path: Path) -> bool:
     return True
 
 
-def start_valkey(place: ValkeyPaths, owner: ServerAccount) -> None:
+def start_valkey(paths: ValkeyPaths, owner: ServerAccount) -> None:
     """Start the server unless it runs; raises ServerStartError."""
-    process = valkey_process(place)
+    process = valkey_process(paths)
     if process.find_process():
         return
-    make_owned_directory(place.directory, owner)
+    make_owned_directory(paths.directory, owner)
     allow_execution(valkey_program(), owner)
     process.start(owner)

@@ -52,7 +52,7 @@ async def short_timeout_server(
             settings, log, HEADER_TIMEOUT_SECONDS="1.0", SLOW_CLIENT_SECONDS="1.0"
         ) as web:
             yield ShortTimeoutServer(
-                web.serving(), f"Authorization: Bearer {api_key.token}\r\n".encode()
+                web.serving(), f"Authorization: Bearer {api_key.secret}\r\n".encode()
             )
 
 

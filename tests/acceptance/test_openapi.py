@@ -73,7 +73,7 @@ async def prepare(settings: Settings) -> tuple[str, str]:
         hook = await create_hook(pool, settings, account="default", source="test")
         address_id = await pool.fetchval("select min(id) from email_addresses")
         link = one_click_url(settings, "", 1, address_id)
-    return key.token, CONFIG.format(
+    return key.secret, CONFIG.format(
         hook=hook.form_path.rpartition("/")[2], unsubscribe=PATH, link=link.rpartition("/")[2]
     )
 

@@ -170,7 +170,7 @@ async def test_a_postgres_that_hangs_is_not_waited_for(
         api_key = await create_key(
             app.state.sluice.pool, account="default", name="test", scopes=list(Scope)
         )
-        client.headers["Authorization"] = f"Bearer {api_key.token}"
+        client.headers["Authorization"] = f"Bearer {api_key.secret}"
 
         async def statuses_of_many() -> set[int]:
             responses = await asyncio.gather(

@@ -43,7 +43,7 @@ async def open_account_clients(
                 observer.pool, account=account, name="a service", scopes=list(Scope)
             )
             hook = await _hook_of(observer, settings, account)
-            with_key, without = client(key.token), client()
+            with_key, without = client(key.secret), client()
             clients[account] = AccountClients(
                 WebProducers(account, with_key, records),
                 WebRecipients(hook, settings, (with_key, without), observer, records),

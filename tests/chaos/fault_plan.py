@@ -83,7 +83,7 @@ FAULT_GROUPS: tuple[tuple[Kind, ...], ...] = (
     (Kind.LOOP_BLOCKED, Kind.WORKER_POISONED),
     (Kind.WEB_KILLED, Kind.WEB_TERMINATED, Kind.WEB_STOPPED),
 )
-"""Faults of one group affect the same thing and never overlap. Those of different groups do."""
+"""Faults of one group affect the same thing and never overlap. Faults of different groups may."""
 
 _FIRST_FAULT_SECONDS = 2.0
 _MIN_GAP_SECONDS = 1.0

@@ -64,7 +64,7 @@ def key_of(pool: asyncpg.Pool) -> KeyOf:
             name=f"a service of {account}",
             scopes=[Scope(scope) for scope in scopes] or list(Scope),
         )
-        return {"Authorization": f"Bearer {key.token}"}
+        return {"Authorization": f"Bearer {key.secret}"}
 
     return key_of
 

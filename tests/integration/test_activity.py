@@ -63,7 +63,7 @@ async def stored_activity(pool: asyncpg.Pool, **of) -> list[tuple]:
 
 
 async def key_id_of(headers) -> int:
-    """Return the id that a key's token contains."""
+    """Return the id that a key contains."""
     return int(headers["Authorization"].split("_")[1])
 
 

@@ -41,7 +41,7 @@ async def create_service_key(pool, *scopes: Scope, account: str = "default"):
 async def test_only_a_digest_is_kept(pool):
     """The key's secret is stored nowhere in the database."""
     key = await create_service_key(pool)
-    secret = key.token[-43:]
+    secret = key.secret[-43:]
     row = await pool.fetchrow("select * from api_keys where id = $1", key.id)
     assert row["digest"] == hashlib.sha256(secret.encode()).digest()
     assert secret not in str(dict(row))
@@ -55,18 +55,18 @@ async def test_a_key_belongs_to_its_account(pool):
         await create_service_key(pool),
     )
     async with pool.acquire() as connection:
-        caller = await find_caller(connection, key.token)
+        caller = await find_caller(connection, key.secret)
         assert (caller.key_id, caller.account, caller.scopes) == (key.id, "shop", {"jobs:read"})
-        secret = key.token[-43:]
+        secret = key.secret[-43:]
         for wrong in (
-            key.token[:-1],
-            key.token + "x",
-            key.token.upper(),
+            key.secret[:-1],
+            key.secret + "x",
+            key.secret.upper(),
             f"sluice_{other.id}_{secret}",
             f"sluice_{2**63}_{secret}",
             f"sluice_0_{secret}",
-            f" {key.token}",
-            f"{key.token}\n",
+            f" {key.secret}",
+            f"{key.secret}\n",
         ):
             assert await find_caller(connection, wrong) is None
 
@@ -90,16 +90,16 @@ async def test_a_revoked_key_is_rejected_after_a_second(pool):
     clock = Clock()
     cache = ApiKeyCache(pool, clock)
     key = await create_service_key(pool)
-    assert await cache.authenticate(key.token[:-1]) is None
-    caller = await cache.authenticate(key.token)
+    assert await cache.authenticate(key.secret[:-1]) is None
+    caller = await cache.authenticate(key.secret)
     assert caller is not None
     await revoke_key(pool, key.id)
     clock.now += KEY_CACHE_SECONDS - 0.001
-    assert await cache.authenticate(key.token) == caller
+    assert await cache.authenticate(key.secret) == caller
     clock.now += 0.001
-    assert await cache.authenticate(key.token) is None
+    assert await cache.authenticate(key.secret) is None
     clock.now -= KEY_CACHE_SECONDS
-    assert await cache.authenticate(key.token) is None
+    assert await cache.authenticate(key.secret) is None
 
 
 async def test_a_key_ends_when_it_expires(pool):
@@ -110,18 +110,18 @@ async def test_a_key_ends_when_it_expires(pool):
     key = await create_key(
         pool, account="default", name="x", scopes=[*Scope], expires_at=expires_at
     )
-    caller = await cache.authenticate(key.token)
+    caller = await cache.authenticate(key.secret)
     assert caller is not None
     assert 0 < caller.seconds_left < KEY_CACHE_SECONDS
-    assert await cache.is_listed(key.token)
+    assert await cache.is_listed(key.secret)
     await pool.execute("update api_keys set expires_at = clock_timestamp()")
     clock.now += caller.seconds_left - 0.001
-    assert await cache.authenticate(key.token) == caller
+    assert await cache.authenticate(key.secret) == caller
     clock.now += 0.002
-    assert await cache.authenticate(key.token) is None
+    assert await cache.authenticate(key.secret) is None
     assert not await cache.is_active(caller)
     clock.now += 11
-    assert not await cache.is_listed(key.token)
+    assert not await cache.is_listed(key.secret)
 
 
 async def test_the_last_use_of_a_key_is_stored(pool):
@@ -137,20 +137,20 @@ async def test_the_last_use_of_a_key_is_stored(pool):
 
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("select from api_keys for update")
-        assert await cache.authenticate(key.token) is not None
+        assert await cache.authenticate(key.secret) is not None
         await cache._usage_write
         assert await last_used_at() is None
     clock.now += 59
-    assert await cache.authenticate(key.token) is not None
+    assert await cache.authenticate(key.secret) is not None
     await cache._usage_write
     assert await last_used_at() is None
     clock.now += 2
-    assert await cache.authenticate(key.token) is not None
+    assert await cache.authenticate(key.secret) is not None
     await cache._usage_write
     assert await last_used_at() is not None
     await pool.execute("alter table api_keys rename column last_used_at to gone")
     clock.now += 61
-    assert await cache.authenticate(key.token) is not None
+    assert await cache.authenticate(key.secret) is not None
     await cache._usage_write
 
 
@@ -318,14 +318,14 @@ async def test_a_rate_limited_key_gets_a_retry_after(app, http, key_of):
 def test_keys_are_created_listed_and_revoked_by_command():
     """The token is shown once, and never by the list. Without `--scope` a key has all scopes."""
     shown = run_sluice("keys", "create", "the shop", "--scope", "jobs:read")
-    token = shown.stdout.strip()
-    assert token.startswith("sluice_1_")
+    secret = shown.stdout.strip()
+    assert secret.startswith("sluice_1_")
     everything = json.loads(run_sluice("keys", "create", "all", "--json").stdout)
     assert sorted(everything["scopes"]) == sorted(Scope)
     listed = run_sluice("keys", "list", "--json").stdout
     assert [(key["id"], key["name"]) for key in json.loads(listed)] == [(2, "all"), (1, "the shop")]
-    for secret in (token, token[-43:], everything["token"]):
-        assert secret not in listed + run_sluice("keys", "list").stdout
+    for each in (secret, secret[-43:], everything["secret"]):
+        assert each not in listed + run_sluice("keys", "list").stdout
     ends = run_sluice("keys", "create", "for a month", "--expires", "30d")
     assert "It expires on 2" in ends.stderr
     assert run_sluice("keys", "revoke", "1").exit_code == 0

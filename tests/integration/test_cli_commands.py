@@ -475,7 +475,7 @@ def test_a_job_that_selects_no_contact_warns(account_id, sql, database_url):
         described = answer("job", str(job))
         assert (described["selected"], described["warning"]) == (
             0,
-            f"{warning} Its statuses are looked for in its fields only: {fields}.",
+            f"{warning} Only addresses in the job's fields ({fields}) count for `statuses`.",
         )
         assert described["warning"] in " ".join(sluice("job", str(job)).stdout.split())
     assert "is planned and has changed nothing." in sluice("job", str(planned)).stdout

@@ -433,20 +433,20 @@ async def test_large_bodies_in_memory_are_limited(key_of, http, monkeypatch):
         answers = [*await asyncio.gather(*first), await large.post(0)]
         assert {answer.status_code for answer in answers} == {400}
 
-        def count_refused() -> int:
+        def count_rejected() -> int:
             lines = [line for line in logs if line["event"] == "bodies.limited"]
             assert not any(line["ended"] for line in lines)
-            return sum(line["refused"] for line in lines)
+            return sum(line["rejected"] for line in lines)
 
         await wait_until_async(
-            lambda: count_refused() == 2, deadline_seconds=5, what="both refusals are logged"
+            lambda: count_rejected() == 2, deadline_seconds=5, what="both rejections are logged"
         )
 
 
 @pytest.mark.parametrize("settings", [SIXTEEN_LARGE_BODIES], indirect=True)
 @pytest.mark.parametrize("peers", [[0] * 8, [*range(1, 9), *range(1, 9)]])
 async def test_slow_large_bodies_are_ended_for_others(key_of, http, monkeypatch, peers):
-    """If another large body waits, the slowest is ended with 408 and none is refused. This holds
+    """If another large body waits, the slowest is ended with 408 and none is rejected. This holds
     for bodies of one peer, and if the memory is full.
     """
     monkeypatch.setattr(large_bodies, "STALE_SECONDS", 0.1)
@@ -467,4 +467,4 @@ async def test_slow_large_bodies_are_ended_for_others(key_of, http, monkeypatch,
             what="the ended body is logged",
         )
     (line,) = [line for line in logs if line["event"] == "bodies.limited"]
-    assert (line["ended"], line["refused"]) == (1, 0)
+    assert (line["ended"], line["rejected"]) == (1, 0)

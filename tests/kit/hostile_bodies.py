@@ -218,7 +218,7 @@ async def _set_up(settings: Settings) -> tuple[dict[str, str], str]:
     async with await open_pool(settings.database_url or "", size=1) as pool:
         key = await create_key(pool, account="default", name="bench", scopes=list(Scope))
         hook = await create_hook(pool, settings, account="default", source="bench")
-    return {"Authorization": f"Bearer {key.token}"}, hook.form_path
+    return {"Authorization": f"Bearer {key.secret}"}, hook.form_path
 
 
 def measure(settings: Settings, log: Path, word: str = "") -> Iterator[str]:

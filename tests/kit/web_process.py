@@ -83,6 +83,6 @@ def create_key_headers(settings: Settings) -> dict[str, str]:
     async def create() -> str:
         async with await open_pool(settings.database_url or "", size=1) as pool:
             key = await create_key(pool, account="default", name="test", scopes=list(Scope))
-            return key.token
+            return key.secret
 
     return {"Authorization": f"Bearer {asyncio.run(create())}"}

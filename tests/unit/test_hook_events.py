@@ -125,7 +125,7 @@ def test_an_invalid_address_next_to_events_loses_no_event(broken):
     for body in (in_field, whole):
         read = read_form(parse_fields(body))
         assert [post.addresses for post in read.posts] == [["a@x.example"], ["b@x.example"]]
-        assert read.refused == ["email"]
+        assert read.rejected_fields == ["email"]
 
 
 def test_three_hundred_events_inside_an_object_are_separate_opt_outs():
@@ -219,7 +219,7 @@ def test_an_event_whose_address_is_in_an_unknown_field_is_named():
     body = b'[{"email": "a@x.example"}, {"e_m": "b@x.example"}, {"name": "Bo"}]'
     form = read_form(parse_fields(body))
     assert [post.addresses for post in form.posts] == [["a@x.example"]]
-    assert form.refused == ["1.e_m"]
+    assert form.rejected_fields == ["1.e_m"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from producers.scaling import (
     HOLD_SECONDS,
     OPT_OUTS_SHARE,
     Capacity,
-    needed_workers,
+    count_needed_dynos,
     next_suggestion,
 )
 from runtime.settings import Settings
@@ -54,13 +54,13 @@ def test_more_work_never_needs_fewer(before, queue, more, wider, capacity) -> No
         else each
         for each in before
     ]
-    assert needed_workers(after, capacity) >= needed_workers(before, capacity) >= 1
+    assert count_needed_dynos(after, capacity) >= count_needed_dynos(before, capacity) >= 1
 
 
 @given(loads=both_queues(), capacity=capacities)
 def test_no_more_workers_are_needed_than_find_work(loads, capacity) -> None:
     """There are never more workers than MAX_WORKERS, or than fill the usable lanes."""
-    needed = needed_workers(loads, capacity)
+    needed = count_needed_dynos(loads, capacity)
     usable = math.ceil(sum(each.lanes for each in loads) / capacity.lanes)
     assert 1 <= needed <= min(capacity.max_workers, max(1, usable))
 
@@ -69,7 +69,8 @@ def test_no_more_workers_are_needed_than_find_work(loads, capacity) -> None:
 def test_opt_outs_need_at_least_as_many_workers(seconds, capacity) -> None:
     """Urgent work needs at least as many workers as the same bulk work."""
     urgent, bulk = (
-        needed_workers([load(queue, seconds, 10**4)], capacity) for queue in ("opt_outs", "bulk")
+        count_needed_dynos([load(queue, seconds, 10**4)], capacity)
+        for queue in ("opt_outs", "bulk")
     )
     assert urgent >= bulk
 
@@ -125,7 +126,7 @@ def test_the_suggestion_falls_at_most_once_per_hold(needs, poll) -> None:
 )
 def test_the_figures_of_the_runbook(loads, workers) -> None:
     """Bulk work may take two minutes, opt-outs 15 seconds, and one job uses two workers."""
-    assert needed_workers(loads, DYNO) == workers
+    assert count_needed_dynos(loads, DYNO) == workers
 
 
 # A simulated fleet that follows the suggestions.
@@ -160,7 +161,9 @@ class Fleet:
 
     def poll(self, loads: list[QueueLoad], now: int) -> None:
         """Ask for a suggestion as the platform does, and start or end dynos."""
-        self.suggestion = next_suggestion(self.suggestion, needed_workers(loads, DYNO), float(now))
+        self.suggestion = next_suggestion(
+            self.suggestion, count_needed_dynos(loads, DYNO), float(now)
+        )
         wanted = self.suggestion.workers
         self.suggested.append(wanted)
         self.ready_at = sorted(self.ready_at)[:wanted]

@@ -22,7 +22,8 @@ BODY_TIMEOUT_SECONDS = 30.0
 """How long the next part of a body may take."""
 
 MIN_BYTES_PER_SECOND = 1_000
-"""The minimum pace of a body or of reading a response, on average over SLOW_CLIENT_SECONDS."""
+"""A client that sends a body, or reads a response, more slowly than this for SLOW_CLIENT_SECONDS is
+cut off."""
 
 
 FORM_MEDIA_TYPE = "multipart/form-data"
@@ -95,7 +96,7 @@ class BodyLimitMiddleware:
 
 
 def accepts_files(scope: Scope) -> bool:
-    """Tell whether the body is a form, and the route documents one with files."""
+    """Return whether the body is a form, and the route documents one with files."""
     extra = getattr(scope.get("route"), "openapi_extra", None) or {}
     form = extra.get("requestBody", {}).get("content", {}).get(FORM_MEDIA_TYPE, {})
     parts = form.get("schema", {}).get("properties", {}).values()

@@ -114,5 +114,5 @@ def _internal_problem(correlation_id: str) -> Problem:
 
 
 def is_already_logged(record: logging.LogRecord) -> bool:
-    """Tell whether uvicorn reports a stream that was cut off, which has its own log line."""
+    """Return whether uvicorn reports a stream that was cut off, which has its own log line."""
     return "without completing response" in record.msg

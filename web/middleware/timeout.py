@@ -1,7 +1,7 @@
 """A limit on how long a client waits for a response to begin.
 
 A Postgres that was stopped or hangs neither answers nor refuses connections. The driver would wait
-for as long as that lasts, even if its task is cancelled.
+until it answers again, even if its task is cancelled.
 """
 
 import asyncio

@@ -104,9 +104,9 @@ async def post_form(token: str, request: Request, response: Response, state: Sta
 
     Addresses of one recipient are in `email`, `EmailAddress2`, `data[email]`, `recipient` and the
     like. Urlencoded, multipart and JSON bodies are read, whatever their content type. `kind` is
-    manual unless given. The same `event_id` makes one job; without one, so does the same form
-    within a day. Other fields are ignored, except that `contactId` or `Id` is kept as a note.
-    Mistakes that do not matter for the opt-out are listed in `rejected_fields` and `adjusted`.
+    manual unless given. Forms with the same `event_id` make one job. Without an `event_id`, equal
+    forms of one day do. Other fields are ignored, but `contactId` or `Id` is kept as a note.
+    What was ignored or read differently is listed in `rejected_fields` and `adjusted`.
     Each object in a JSON list is an event of its own.
     """
     hook = await authenticate_form(request, state, token)
@@ -124,8 +124,8 @@ async def post_form(token: str, request: Request, response: Response, state: Sta
     if None in receipts:
         raise Problem(
             problems.IDEMPOTENCY_KEY_REUSED,
-            "An event_id belongs to a different event. Nothing of this event was stored. Send new"
-            " events with a new id.",
+            "An event_id belongs to a different event. Nothing of the events in event_ids was"
+            " stored. Send new events with a new id.",
             event_ids=[
                 _storable_id(post.event_id)
                 for post, receipt in zip(form.posts, receipts, strict=True)
@@ -141,7 +141,7 @@ async def post_form(token: str, request: Request, response: Response, state: Sta
     return FormResult(
         applied=is_applied,
         created=any(receipt.created for receipt in done),
-        rejected_fields=form.refused,
+        rejected_fields=form.rejected_fields,
         adjusted=_describe_adjusted(adjusted),
     )
 
@@ -157,7 +157,7 @@ _EVENTS_OPENAPI: dict[str, Any] = {
             "schema": {"type": "string"},
         }
         for name, description in {
-            "Sluice-Timestamp": "When the message was signed, in Unix seconds.",
+            "Sluice-Timestamp": "When the request was signed, in Unix seconds.",
             "Sluice-Signature": "`v1=` and the hexadecimal HMAC-SHA256, by the hook's secret, of"
             " the timestamp, a full stop and the body.",
         }.items()
@@ -203,7 +203,7 @@ async def post_events(
     applied on its own. One that cannot be read has an `error`, and the others are applied. The
     response is a problem only if no event can be read.
 
-    An `event_id` always belongs to one event: a repeated message gets the same response and changes
+    An `event_id` always belongs to one event: a repeated request gets the same response and changes
     nothing. If an id belongs to a different event, the response is 409, and all other events are
     applied. What is not applied within five seconds is stored, and workers apply it before all
     other work.

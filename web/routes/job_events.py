@@ -100,7 +100,7 @@ async def _stream_events(state: AppState, caller: Caller, job_id: int) -> AsyncG
                 connection, JobKey(caller.account_id, job_id)
             )
         assert progress is not None
-        # Whether a worker holds a lane right now is no progress.
+        # Taking or releasing a lane is not reported as progress.
         progress = progress._replace(is_held=False)
         if progress != sent:
             sent, sent_at = progress, time.monotonic()

@@ -29,7 +29,8 @@ class OptOutRequest(RecipientEvent):
     """One recipient's opt-out, as a service of the account submits it."""
 
     source: SourceName = Field(
-        description="Where it happened, in one word.", examples=["preference-center"]
+        description="The system in which the recipient opted out, as one word.",
+        examples=["preference-center"],
     )
     event_id: ShortText | None = Field(
         None,

@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from db import exports, jobs
 from db.exports import Export
-from producers.job_view import unprocessed_listing
+from producers.job_view import export_unprocessed
 from schemas.examples import get_examples
 from schemas.job_key import JobKey
 from schemas.outcomes import Cause, Outcome
@@ -142,13 +142,13 @@ async def list_results(
     A stream of a running job includes results that are stored while it is sent.
     """
     job = await require_job(state, caller, job_id)
-    listing = _build_listing(job, outcome, reason, cause)
+    export = _choose_export(job, outcome, reason, cause)
     return await build_list_response(
-        state, listing, query, member="results", name=f"job-{job_id}-results"
+        state, export, query, member="results", name=f"job-{job_id}-results"
     )
 
 
-def _build_listing(
+def _choose_export(
     job: jobs.Job, outcome: ResultFilter | None, reason: str | None, cause: Cause | None
 ) -> Export:
     if outcome is not ResultFilter.UNPROCESSED:
@@ -160,7 +160,7 @@ def _build_listing(
             "Unprocessed items have no reason and no cause. Nothing was read. Leave these out, or"
             " ask for another outcome.",
         )
-    return unprocessed_listing(job)
+    return export_unprocessed(job)
 
 
 @router.get(
@@ -178,7 +178,7 @@ async def list_import_rejections(
 ) -> Response:
     """List what was left out of an import's file, or of a list of addresses, and why."""
     await require_job(state, caller, job_id)
-    listing = exports.export_import_rejections(JobKey(caller.account_id, job_id))
+    export = exports.export_import_rejections(JobKey(caller.account_id, job_id))
     return await build_list_response(
-        state, listing, query, member="import_rejections", name=f"job-{job_id}-import-rejections"
+        state, export, query, member="import_rejections", name=f"job-{job_id}-import-rejections"
     )

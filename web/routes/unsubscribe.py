@@ -183,7 +183,7 @@ async def _find_address(state: AppState, link: OneClickLink) -> LinkedAddress | 
 async def _read_kind(request: Request) -> tuple[Status, bool]:
     """Return the status to set, and whether the body has ended.
 
-    The status is that of the mail client's button unless the body says that it was the page's.
+    The status is `manual` if the form of the unsubscribe page was sent, else `list_unsubscribe`.
     """
     body, has_ended = await _read_beginning(request)
     fields = {
