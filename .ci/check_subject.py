@@ -33,7 +33,7 @@ def main(path: str) -> int:
     """Print the faults of the message in the file; return 1 if there are any."""
     faults = find_faults(Path(path).read_text(encoding="utf-8"))
     if faults:
-        print("The subject of this commit was refused. Nothing was committed.", *faults, sep="\n")
+        print("The subject of this commit was rejected. Nothing was committed.", *faults, sep="\n")
         print(f"Your message was kept. Correct it: git commit --edit --file={path}")
     return 1 if faults else 0
 

@@ -143,29 +143,31 @@ async def read_job(pool: asyncpg.Pool, job_id: int, *, account_id: int | None = 
     """
     async with pool.acquire() as connection:
         job = await require_job(connection, job_id, account_id=account_id)
-        now = await job_progress.get_counts(connection, job.key)
-        assert now is not None
+        counts = await job_progress.get_counts(connection, job.key)
+        assert counts is not None
         import_rejections, recognized = {}, None
         if creates_contacts(job.action) or lists_addresses(job):
             import_rejections = await address_history.count_import_rejections(connection, job.key)
         if creates_contacts(job.action):
             recognized = await address_history.count_recognized_rows(connection, job.key)
         delivery = await webhook_deliveries.get_delivery(connection, job.key)
-    rate = _compute_rate(job, now)
-    is_running = now.state is JobState.RUNNING
+    rate = _compute_rate(job, counts)
+    is_running = counts.state is JobState.RUNNING
     return JobView(
-        **_row_values(job, now),
-        reasons=_group_by_outcome(now.reasons),
+        **_row_values(job, counts),
+        reasons=_group_by_outcome(counts.reasons),
         import_rejections=import_rejections,
         recognized=recognized,
-        percent=compute_percent(now),
+        percent=compute_percent(counts),
         rate=None if rate is None else round(rate, 1),
-        seconds_left=round((now.planned - now.done) / rate, 1) if is_running and rate else None,
+        seconds_left=round((counts.planned - counts.done) / rate, 1)
+        if is_running and rate
+        else None,
         chunks=ChunkCounts(
-            done=now.chunks_done, pending=now.chunks_pending, split=now.chunks_split
+            done=counts.chunks_done, pending=counts.chunks_pending, split=counts.chunks_split
         ),
-        attempts=now.attempts,
-        last_error=now.last_error,
+        attempts=counts.attempts,
+        last_error=counts.last_error,
         completion_webhook=delivery and WebhookDelivery.model_validate(delivery),
     )
 

@@ -17,7 +17,7 @@ CACHE_SECONDS = 1.0
 
 
 class QueueStats(NamedTuple):
-    """What waits for workers, and how many workers there should be."""
+    """What waits for workers, and how many worker dynos there should be."""
 
     loads: list[QueueLoad]
     due_webhooks: int
@@ -52,7 +52,7 @@ class QueueStatsCache:
         return QueueStats(loads, due_webhooks, await self._suggest(connection, loads))
 
     async def _suggest(self, connection: asyncpg.Connection, loads: list[QueueLoad]) -> int:
-        """Suggest a number of workers; the last suggestion is in Postgres, for all processes."""
+        """Suggest a number of dynos; the last suggestion is in Postgres, for all processes."""
         before, now = await sweeps.get_suggestion(connection)
         needed = count_needed_dynos(loads, Capacity.from_settings(self._settings))
         suggestion = next_suggestion(before, needed, now)

@@ -254,7 +254,7 @@ def receive_answer(connection: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("begins", [b"GET /", b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: "])
-def test_an_endless_head_is_refused(shared: Shared, begins: bytes):
+def test_an_endless_head_is_rejected(shared: Shared, begins: bytes):
     """An endless path or header is answered 431 and the connection is closed, long before memory is
     full. Ordinary requests are served in the meantime, on connections that stay open.
     """

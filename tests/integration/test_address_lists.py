@@ -207,7 +207,7 @@ async def test_a_list_of_ids_with_other_content_is_rejected(http, key, pool, con
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 
-async def test_evidence_in_another_encoding_is_refused(http, key, pool):
+async def test_evidence_in_another_encoding_is_rejected(http, key, pool):
     """A body or a part that is not UTF-8 is rejected, not stored with replacement characters."""
     evidence = (FILES / "evidence-cp1252.json").read_bytes()
     body = b'{"action": "opt_in", "selection": {"all": true}, "evidence": ' + evidence + b"}"

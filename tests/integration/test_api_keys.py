@@ -231,7 +231,7 @@ async def test_a_revocation_reaches_a_web_process(http, key_of, pool):
     async def is_refused() -> bool:
         return (await http.get("/v1/jobs", headers=headers)).status_code == 401
 
-    await wait_until_async(is_refused, deadline_seconds=20, what="the revoked key is refused")
+    await wait_until_async(is_refused, deadline_seconds=20, what="the revoked key is rejected")
     first = await pool.fetchval("select revoked_at from api_keys")
     await revoke_key(pool, key_id)
     assert await pool.fetchval("select revoked_at from api_keys") == first

@@ -84,7 +84,7 @@ async def test_the_next_address_is_tried_if_one_does_not_answer(monkeypatch):
         "",
     ],
 )
-def test_an_invalid_url_is_refused(url):
+def test_an_invalid_url_is_rejected(url):
     """The error names the field, and nothing is stored."""
     with pytest.raises(InvalidRequest, match="`completion_url`: "):
         request_with_webhook(url)

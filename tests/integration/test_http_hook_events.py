@@ -69,7 +69,7 @@ async def test_a_repeated_message_changes_nothing(http, pool, hook, accounts):
 
 
 async def test_a_reused_event_id_is_a_conflict(http, pool, hook, accounts):
-    """Only the event with the reused id is refused; the other events of the list are applied."""
+    """Only the event with the reused id is rejected; the other events of the list are applied."""
     await post_events(http, hook, event())
     answer = await post_events(
         http, hook, [event(address=BOB), event(event_id="e2", address="new@x.example"), event()]
@@ -161,7 +161,7 @@ async def test_unusual_events_are_applied(http, pool, hook, accounts):
 
 
 async def test_events_with_invalid_utf_8_are_applied(http, pool, hook, accounts):
-    """Only an event whose address has such bytes is refused, unless the request declares the
+    """Only an event whose address has such bytes is rejected, unless the request declares the
     charset.
     """
     events = [
@@ -199,8 +199,8 @@ DUPLICATE_NAME_EVENT = (
 )
 
 
-async def test_an_event_with_a_duplicate_name_is_refused(http, pool, hook, accounts):
-    """An event with a duplicate name is refused, since one of its values would be lost. The other
+async def test_an_event_with_a_duplicate_name_is_rejected(http, pool, hook, accounts):
+    """An event with a duplicate name is rejected, since one of its values would be lost. The other
     events of a list are applied.
     """
     before = await read_everything(pool)

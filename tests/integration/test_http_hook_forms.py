@@ -330,7 +330,7 @@ async def test_each_event_in_a_form_is_applied_once(http, pool, hook, accounts):
 
 
 async def test_a_reused_event_id_in_a_form_is_a_conflict(http, pool, hook, accounts):
-    """An event with a reused id is refused, and the other events of the form are applied."""
+    """An event with a reused id is rejected, and the other events of the form are applied."""
     await http.post(hook.form_path, data={"email": BOB, "event_id": "17"})
     events = [{"email": ANN, "event_id": "17"}, {"email": "new@x.example"}, {"email": "n/a"}]
     answer = await http.post(hook.form_path, data={"data": json.dumps(events)})

@@ -610,7 +610,7 @@ async def test_streams_that_start_together_are_limited(http, app, key):
     await wait_until_async(
         lambda: asyncio.sleep(0, sum(each.done() for each in streams) >= 2 * limit),
         deadline_seconds=20,
-        what="the streams beyond the limit are refused",
+        what="the streams beyond the limit are rejected",
     )
     app.state.sluice.shutting_down.set()
     statuses = [answer.status_code for answer in await asyncio.gather(*streams)]

@@ -33,7 +33,7 @@ REFUSED_BY_POSTGRES = """
     begin
         raise exception 'this address cannot be written';
     end $$;
-    create trigger poison_is_refused before insert on email_addresses for each row
+    create trigger poison_is_rejected before insert on email_addresses for each row
         when (new.match_key like 'unborn%') execute function refuse_poison();
     create trigger poison_stays before update of status on email_addresses for each row
         when (new.match_key like 'poison%') execute function refuse_poison();
