@@ -103,7 +103,7 @@ def test_a_short_chaos_run_violates_nothing(run: ChaosRun):
 
 
 @pytest.mark.parametrize("wrong", [["--seconds", "1"], ["--seed", "x"], ["--unknown"]])
-def test_wrong_arguments_are_refused_before_anything_starts(
+def test_wrong_arguments_are_rejected_before_anything_starts(
     wrong: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     """With a wrong argument the exit status is 2, and the error names the argument."""

@@ -311,7 +311,7 @@ def test_a_body_does_not_count_as_head(shared: Shared):
         assert receive_answer(cut).startswith(b"HTTP/1.1 401 ")
 
 
-def test_a_large_head_in_one_piece_is_refused_too(shared: Shared):
+def test_a_large_head_in_one_piece_is_rejected_too(shared: Shared):
     """A head that is too large, or does not name exactly one valid host, is answered with its
     problem type.
     """

@@ -80,7 +80,7 @@ async def test_a_plan_is_answered_with_its_forecast(http, key, pool, planner):
     assert applied.json()["confirmation"]["by"] == "Dana"
 
 
-async def test_a_drifted_plan_is_refused_with_the_present_counts(http, key, pool, planner):
+async def test_a_drifted_plan_is_rejected_with_the_present_counts(http, key, pool, planner):
     """If the counts have changed, the problem `plan-drifted` has the drift and the present counts.
     Nothing has changed, and with a sufficient tolerance the plan is applied.
     """
