@@ -228,10 +228,10 @@ async def test_a_revocation_reaches_a_web_process(http, key_of, pool):
     key_id = await pool.fetchval("select max(id) from api_keys")
     await revoke_key(pool, key_id)
 
-    async def is_refused() -> bool:
+    async def is_rejected() -> bool:
         return (await http.get("/v1/jobs", headers=headers)).status_code == 401
 
-    await wait_until_async(is_refused, deadline_seconds=20, what="the revoked key is rejected")
+    await wait_until_async(is_rejected, deadline_seconds=20, what="the revoked key is rejected")
     first = await pool.fetchval("select revoked_at from api_keys")
     await revoke_key(pool, key_id)
     assert await pool.fetchval("select revoked_at from api_keys") == first
