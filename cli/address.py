@@ -42,7 +42,7 @@ async def read_one(ctx: CommandContext, account: str, match_key: str, *, limit: 
             account_id=await require_account(connection, account),
             match_key=match_key,
             limit=limit,
-            shared_address_limit=ctx.settings.shared_address_limit,
+            role_address_limit=ctx.settings.role_address_limit,
         )
     return found
 

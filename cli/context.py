@@ -10,7 +10,7 @@ import asyncpg
 import redis
 
 from cli.table_owner import migrate_database, open_current_pool
-from db.deployment import get_shared_address_limit
+from db.deployment import get_role_address_limit
 from runtime import logs
 from runtime.devservers.extra import settings_with_servers
 from runtime.redis_client import redis_client
@@ -89,5 +89,5 @@ async def run_async(
     """Return what `work` returns, on the servers of the settings; raises as `run` does."""
     async with open_current_pool(settings.database_url, settings, size=_POOL_SIZE) as pool:
         async with pool.acquire() as connection:
-            warn_if_different(settings, await get_shared_address_limit(connection))
+            warn_if_different(settings, await get_role_address_limit(connection))
         return await work(CommandContext(pool, settings))

@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
-from db.deployment import get_shared_address_limit, set_shared_address_limit
+from db.deployment import get_role_address_limit, set_role_address_limit
 from db.grants import grant
 from db.migrate import migrate, require_current
 from db.pool import open_pool
@@ -44,14 +44,14 @@ async def _store_shared_setting(settings: Settings) -> None:
 
     A default replaces no stored value: another machine may have the setting, and this one not.
     """
-    limit = settings.shared_address_limit
+    limit = settings.role_address_limit
     async with connect_as_owner(settings) as connection:
-        before = await get_shared_address_limit(connection)
-        is_set = "shared_address_limit" in settings.model_fields_set
+        before = await get_role_address_limit(connection)
+        is_set = "role_address_limit" in settings.model_fields_set
         if before == limit or (before is not None and not is_set):
             warn_if_different(settings, before)
             return
-        await set_shared_address_limit(connection, limit)
+        await set_role_address_limit(connection, limit)
     log.info(
         events.SETTING_CHANGED,
         setting=NAME,

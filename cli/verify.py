@@ -61,7 +61,7 @@ async def _check_all(
                 found = await check_invariant(
                     connection,
                     invariant,
-                    shared_address_limit=ctx.settings.shared_address_limit,
+                    role_address_limit=ctx.settings.role_address_limit,
                     account_id=account_id,
                 )
                 checked.append(CheckResult(invariant, found, time.monotonic() - began))

@@ -61,11 +61,11 @@ async def resolve_listed(
     *,
     item_ids: Sequence[int],
     initial_status: str,
-    shared_address_limit: int,
+    role_address_limit: int,
 ) -> ListLookup:
     """Find or create the addresses of a chunk's items, and delete the items from the list.
 
-    Siblings are read only for addresses that at most `shared_address_limit` contacts hold. Raises
+    Siblings are read only for addresses that at most `role_address_limit` contacts hold. Raises
     ConcurrentLink if another transaction has just created one of the addresses.
     """
     ids, addresses, match_keys = await _sql.read_list_rows(
@@ -82,7 +82,7 @@ async def resolve_listed(
         item_ids=ids,
         addresses=addresses,
         match_keys=match_keys,
-        shared_address_limit=shared_address_limit,
+        role_address_limit=role_address_limit,
     )
     if found.new.ids:
         with detect_concurrent_insert():
@@ -98,7 +98,7 @@ async def look_up_addresses(
     *,
     account_id: int,
     addresses: Sequence[NormalizedAddress],
-    shared_address_limit: int,
+    role_address_limit: int,
 ) -> ListLookup:
     """Look up the addresses of an immediate opt-out, whose list is not stored.
 
@@ -112,7 +112,7 @@ async def look_up_addresses(
         item_ids=[None] * len(addresses),
         addresses=texts,
         match_keys=match_keys,
-        shared_address_limit=shared_address_limit,
+        role_address_limit=role_address_limit,
     )
 
 

@@ -71,18 +71,18 @@ async def read_siblings(
     address_ids: Sequence[int],
     *,
     min_contacts: int,
-    shared_address_limit: int,
+    role_address_limit: int,
 ) -> list[Sibling]:
     """Return the siblings of the addresses that at least `min_contacts` contacts hold.
 
-    Addresses that more than `shared_address_limit` contacts hold are left out.
+    Addresses that more than `role_address_limit` contacts hold are left out.
     """
     rows = _sql.read_siblings(
         connection,
         account_id=account_id,
         address_ids=address_ids,
         min_contacts=min_contacts,
-        shared_address_limit=shared_address_limit,
+        role_address_limit=role_address_limit,
     )
     return [tuple(row) async for row in rows]
 
@@ -100,7 +100,7 @@ async def lock_addresses(
     account_id: int,
     address_ids: Sequence[int],
     *,
-    shared_address_limit: int | None = None,
+    role_address_limit: int | None = None,
 ) -> AddressColumns:
     """Lock the addresses in order of id, and return them as they are once locked.
 
@@ -110,7 +110,7 @@ async def lock_addresses(
         connection,
         account_id=account_id,
         address_ids=address_ids,
-        shared_address_limit=shared_address_limit,
+        role_address_limit=role_address_limit,
     )
     return AddressColumns(*row)
 
@@ -121,7 +121,7 @@ async def find_with_opted_out_sibling(
     *,
     address_ids: Sequence[int],
     own_right_statuses: Sequence[str],
-    shared_address_limit: int,
+    role_address_limit: int,
 ) -> list[int]:
     """Return the addresses with a sibling whose opt-out would be propagated to them.
 
@@ -134,7 +134,7 @@ async def find_with_opted_out_sibling(
             **job._asdict(),
             address_ids=address_ids,
             own_right_statuses=own_right_statuses,
-            shared_address_limit=shared_address_limit,
+            role_address_limit=role_address_limit,
         )
     )
 

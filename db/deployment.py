@@ -21,12 +21,12 @@ HAS_DEPLOYMENT: str = _sql.has_deployment.sql
 SET_MIN_CODE_REVISION: str = _sql.set_min_code_revision.sql
 
 
-async def get_shared_address_limit(connection: asyncpg.Connection) -> int | None:
-    """Return the SHARED_ADDRESS_LIMIT of all processes, or None if none is stored."""
-    limit: int | None = await _sql.get_shared_address_limit(connection)
+async def get_role_address_limit(connection: asyncpg.Connection) -> int | None:
+    """Return the ROLE_ADDRESS_LIMIT of all processes, or None if none is stored."""
+    limit: int | None = await _sql.get_role_address_limit(connection)
     return limit
 
 
-async def set_shared_address_limit(connection: asyncpg.Connection, limit: int) -> None:
-    """Store the SHARED_ADDRESS_LIMIT of all processes."""
-    await _sql.set_shared_address_limit(connection, limit=limit)
+async def set_role_address_limit(connection: asyncpg.Connection, limit: int) -> None:
+    """Store the ROLE_ADDRESS_LIMIT of all processes."""
+    await _sql.set_role_address_limit(connection, limit=limit)

@@ -21,7 +21,7 @@ class ForecastJob(NamedTuple):
 
     key: JobKey
     fields: Sequence[int]
-    shared_address_limit: int
+    role_address_limit: int
     rules: Mapping[str, Sequence[int]]
 
     def parameters(self) -> dict[str, Any]:
@@ -29,7 +29,7 @@ class ForecastJob(NamedTuple):
         return {
             **self.key._asdict(),
             "fields": self.fields,
-            "shared_address_limit": self.shared_address_limit,
+            "role_address_limit": self.role_address_limit,
             "statuses": list(Status),
             **self.rules,
         }

@@ -49,12 +49,12 @@ async def lock_known_addresses(
     job: JobKey,
     *,
     item_ids: Sequence[int],
-    shared_address_limit: int,
+    role_address_limit: int,
 ) -> KnownAddressColumns:
     """Return the known addresses of a chunk's rows, and lock those that are not role addresses."""
     known = KnownAddressColumns([], [], [], [], [])
     rows = _sql.lock_known_addresses(
-        connection, **job._asdict(), item_ids=item_ids, shared_address_limit=shared_address_limit
+        connection, **job._asdict(), item_ids=item_ids, role_address_limit=role_address_limit
     )
     has_external_ids = False
     async for match_key, id_, role, contact_count in rows:
@@ -230,10 +230,10 @@ async def count_final_contacts(
 
 
 async def count_contacts_of_role_addresses(
-    connection: asyncpg.Connection, job: JobKey, *, shared_address_limit: int
+    connection: asyncpg.Connection, job: JobKey, *, role_address_limit: int
 ) -> None:
     """Lock the role addresses that the import repeats, and store how many contacts hold each."""
-    of_import = {**job._asdict(), "shared_address_limit": shared_address_limit}
+    of_import = {**job._asdict(), "role_address_limit": role_address_limit}
     await _end_sql.lock_repeated_role_addresses(connection, **of_import)
     await _end_sql.count_contacts_of_role_addresses(connection, **of_import)
 
@@ -243,7 +243,7 @@ async def find_missed_propagation(
     job: JobKey,
     *,
     own_right_statuses: Sequence[str],
-    shared_address_limit: int,
+    role_address_limit: int,
 ) -> list[tuple[int, int, int, int]]:
     """Return (contact, field, address, source) where an opt-out must still be propagated.
 
@@ -254,7 +254,7 @@ async def find_missed_propagation(
         connection,
         **job._asdict(),
         own_right_statuses=own_right_statuses,
-        shared_address_limit=shared_address_limit,
+        role_address_limit=role_address_limit,
     )
     return [tuple(row) async for row in rows]
 

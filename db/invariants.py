@@ -98,13 +98,13 @@ async def check_invariant(
     connection: asyncpg.Connection,
     invariant: Invariant,
     *,
-    shared_address_limit: int,
+    role_address_limit: int,
     account_id: int | None = None,
     limit: int = MAX_EXAMPLES,
 ) -> InvariantResult:
     """Find the present violations of the invariant, in one account or in all accounts.
 
-    Return at most `limit` examples. `shared_address_limit` must be the workers'. Call it outside a
+    Return at most `limit` examples. `role_address_limit` must be the workers'. Call it outside a
     transaction, since it opens its own.
     """
     query = next(getattr(sql, invariant.name) for sql in _SUBJECTS if hasattr(sql, invariant.name))
@@ -117,7 +117,7 @@ async def check_invariant(
                 connection,
                 account_id=account_id,
                 limit=limit,
-                shared_address_limit=shared_address_limit,
+                role_address_limit=role_address_limit,
                 **_VOCABULARY,
             )
         ]

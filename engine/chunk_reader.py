@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 import asyncpg
 
 from actions.bulk_action import BulkAction
-from actions.rules.chunk import AddressRow, ChunkFacts
+from actions.rules.chunk import AddressRow, ChunkInputs
 from db import chunk_addresses
 from db.address_lists import ListLookup
 from db.chunk_addresses import AddressColumns, Sibling
@@ -23,21 +23,21 @@ _OWN_RIGHT = frozenset(OWN_RIGHT)
 
 
 class ChunkSnapshot(NamedTuple):
-    """The facts of a chunk, as of `decided_at`.
+    """The inputs of a chunk, as of `decided_at`.
 
     `versions` tell whether an address is still as it was read. `new` are the addresses that the
     chunk creates, and `contacts` the contacts of items that have another id.
     """
 
-    facts: ChunkFacts
+    inputs: ChunkInputs
     decided_at: datetime
     versions: dict[int, int]
     new: frozenset[int] = frozenset()
     contacts: Contacts = None
 
-    def add_facts(self, **facts: Any) -> Self:
-        """Return the snapshot with more facts."""
-        return self._replace(facts=replace(self.facts, **facts))
+    def add_inputs(self, **inputs: Any) -> Self:
+        """Return the snapshot with more inputs."""
+        return self._replace(inputs=replace(self.inputs, **inputs))
 
 
 class ChunkReader(NamedTuple):
@@ -51,7 +51,7 @@ class ChunkReader(NamedTuple):
     job: JobToWork
     action: BulkAction
     params: Any
-    shared_address_limit: int
+    role_address_limit: int
     lock_all: bool
     lookup: ListLookup | None = None
 
@@ -69,15 +69,15 @@ class ChunkReader(NamedTuple):
         decided_at: datetime,
     ) -> ChunkSnapshot:
         """Return a snapshot of the parts that every source reads."""
-        facts = ChunkFacts(
+        inputs = ChunkInputs(
             job_id=self.job.id,
             fields=frozenset(self.job.fields),
-            shared_address_limit=self.shared_address_limit,
+            role_address_limit=self.role_address_limit,
             links=links,
             addresses=addresses,
             sibling_links=sibling_links,
         )
-        return ChunkSnapshot(facts, decided_at, versions)
+        return ChunkSnapshot(inputs, decided_at, versions)
 
     async def lock(
         self, links: list[Link], new_addresses: Mapping[int, AddressRow], *, min_contacts: int = 2
@@ -102,7 +102,7 @@ class ChunkReader(NamedTuple):
             self.connection,
             account_id,
             sorted(wanted),
-            shared_address_limit=None if self.lock_all else self.shared_address_limit,
+            role_address_limit=None if self.lock_all else self.role_address_limit,
         )
         addresses, versions = addresses_by_id(read), versions_by_id(read)
         roles = wanted.difference(addresses)
@@ -126,7 +126,7 @@ class ChunkReader(NamedTuple):
         """Map the selected addresses of at least `min_contacts` contacts to the links of their
         siblings, without role addresses.
         """
-        fields, limit = self.job.fields, self.shared_address_limit
+        fields, limit = self.job.fields, self.role_address_limit
         shared = {
             link[2]
             for link in links
@@ -145,25 +145,25 @@ class ChunkReader(NamedTuple):
                 self.job.account_id,
                 sorted(address_ids),
                 min_contacts=min_contacts,
-                shared_address_limit=self.shared_address_limit,
+                role_address_limit=self.role_address_limit,
             )
         )
 
     async def find_with_opted_out_sibling(
-        self, facts: ChunkFacts, links: Sequence[Link] = ()
+        self, inputs: ChunkInputs, links: Sequence[Link] = ()
     ) -> frozenset[int]:
         """Return the selected addresses with a sibling that is opted out in its own right.
 
         A role address does not count as such a sibling. Return none unless the action checks
-        siblings. If one contact holds an address, its siblings are that contact's other addresses,
-        which `links` has in memory. Only for shared addresses does Postgres look at other contacts.
+        siblings. An address of one contact has its siblings on that contact, which `links` has in
+        memory. For addresses of several contacts, Postgres looks at the other contacts.
         """
         if not self.action.checks_siblings:
             return frozenset()
-        found = _find_with_opted_out_sibling_in_links(facts, links) if links else set()
-        selected = {link[2] for link in facts.selected_links()}
+        found = _find_with_opted_out_sibling_in_links(inputs, links) if links else set()
+        selected = {link[2] for link in inputs.selected_links()}
         shared = self._filter_sibling_dependent(
-            [id_ for id_ in selected if facts.addresses[id_][3] > 1], facts.addresses
+            [id_ for id_ in selected if inputs.addresses[id_][3] > 1], inputs.addresses
         )
         if shared:
             found.update(
@@ -172,7 +172,7 @@ class ChunkReader(NamedTuple):
                     self.job.key,
                     address_ids=shared,
                     own_right_statuses=OWN_RIGHT,
-                    shared_address_limit=self.shared_address_limit,
+                    role_address_limit=self.role_address_limit,
                 )
             )
         return frozenset(found)
@@ -196,15 +196,15 @@ class ChunkReader(NamedTuple):
         return found
 
 
-def _find_with_opted_out_sibling_in_links(facts: ChunkFacts, links: Sequence[Link]) -> set[int]:
+def _find_with_opted_out_sibling_in_links(inputs: ChunkInputs, links: Sequence[Link]) -> set[int]:
     """Return the addresses with a sibling on the same contact that is opted out in its own right.
 
     A role address does not count as such a sibling.
     """
-    limit = facts.shared_address_limit
+    limit = inputs.role_address_limit
     opted_out = {
         id_
-        for id_, (status, source, _, contact_count) in facts.addresses.items()
+        for id_, (status, source, _, contact_count) in inputs.addresses.items()
         if status in _OWN_RIGHT and source is None and contact_count <= limit
     }
     if not opted_out:
@@ -235,9 +235,9 @@ def has_propagation(action: BulkAction, params: Any) -> bool:
     return any(each is not None and each.beyond_chunk for each in propagations)
 
 
-def sibling_link_limit(action: BulkAction, params: Any, shared_address_limit: int) -> int:
+def sibling_link_limit(action: BulkAction, params: Any, role_address_limit: int) -> int:
     """Return the largest contact count with which a listed address's siblings matter."""
-    return shared_address_limit if has_propagation(action, params) else 0
+    return role_address_limit if has_propagation(action, params) else 0
 
 
 def group_by_source(sibling_links: Iterable[Sibling]) -> dict[int, list[Link]]:

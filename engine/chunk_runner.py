@@ -72,9 +72,11 @@ class DecidedChunk(NamedTuple):
 
     def statuses(self) -> list[Status]:
         """Return the new status of each selected pair that has an address."""
-        facts, changes = self.snapshot.facts, self.decisions.changes
-        selected = [link[2] for link in facts.selected_links()]
-        found = (changes[id_][1] if id_ in changes else facts.addresses[id_][0] for id_ in selected)
+        inputs, changes = self.snapshot.inputs, self.decisions.changes
+        selected = [link[2] for link in inputs.selected_links()]
+        found = (
+            changes[id_][1] if id_ in changes else inputs.addresses[id_][0] for id_ in selected
+        )
         return [Status(status) for status in found if status is not None]
 
 
@@ -133,15 +135,15 @@ class ChunkRunner(NamedTuple):
     job: JobToWork
     action: BulkAction
     params: Any
-    shared_address_limit: int
+    role_address_limit: int
     worker: str
 
     @classmethod
-    def for_job(cls, job: JobToWork, *, shared_address_limit: int, worker: str) -> Self:
+    def for_job(cls, job: JobToWork, *, role_address_limit: int, worker: str) -> Self:
         """Return the runner of a job. Raises NotFound if this version does not know its action."""
         action = get_action(job.action)
         params = action.params.model_validate(job.params)
-        return cls(job, action, params, shared_address_limit, worker)
+        return cls(job, action, params, role_address_limit, worker)
 
     async def run_next(
         self,
@@ -246,7 +248,7 @@ class ChunkRunner(NamedTuple):
                 self.job,
                 self.action,
                 self.params,
-                self.shared_address_limit,
+                self.role_address_limit,
                 lock_all,
                 lookup,
             )
@@ -254,7 +256,7 @@ class ChunkRunner(NamedTuple):
             if record_task is not None:
                 await record_task
             try:
-                decisions = decide_chunk(self.action, self.params, snapshot.facts)
+                decisions = decide_chunk(self.action, self.params, snapshot.inputs)
             except Exception as error:
                 # Rules do no input or output, so this is no transient error, whatever its type.
                 raise ChunkFailed(chunk, is_chunk_fault=True) from error
@@ -271,7 +273,7 @@ class ChunkRunner(NamedTuple):
         """
         snapshot = decided.snapshot
         contact_ids = source_of(self.job).contact_ids(chunk)
-        rows = partition_rows(decided.rows, snapshot.facts, contact_ids)
+        rows = partition_rows(decided.rows, snapshot.inputs, contact_ids)
         insert_results = partial(
             results.insert_results,
             connection,

@@ -28,7 +28,7 @@ async def compute_forecast(
     job: JobToPlan,
     *,
     chunk_size: int,
-    shared_address_limit: int,
+    role_address_limit: int,
 ) -> dict[str, Any]:
     """Return the forecast of `actions.rules.forecast` for this moment, with the time.
 
@@ -39,7 +39,7 @@ async def compute_forecast(
     params = action.params.model_validate(job.params)
     counted_at = datetime.now(UTC)
     rules = compute_code_rules(action, params)._asdict()
-    forecast_job = ForecastJob(job.key, job.fields, shared_address_limit, rules)
+    forecast_job = ForecastJob(job.key, job.fields, role_address_limit, rules)
     assert job.selected is not None
     contacts = job.selected // len(job.fields)
     parts = await source_of(job).forecast_parts(

@@ -53,7 +53,7 @@ async def forecast_job(
     key: JobKey,
     *,
     chunk_size: int,
-    shared_address_limit: int,
+    role_address_limit: int,
 ) -> JobState | None:
     """Forecast a frozen planned job, and return its new state.
 
@@ -70,7 +70,7 @@ async def forecast_job(
             pool,
             job,
             chunk_size=chunk_size,
-            shared_address_limit=shared_address_limit,
+            role_address_limit=role_address_limit,
         )
         return await _store_forecast(connection, job, counts)
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
-from actions.rules.chunk import ChunkFacts
+from actions.rules.chunk import ChunkInputs
 from db.result_rows import ResultRows
 from schemas.outcomes import Cause
 
@@ -16,7 +16,7 @@ class PartitionedRows(NamedTuple):
 
 
 def partition_rows(
-    rows: ResultRows, facts: ChunkFacts, contact_ids: Collection[int]
+    rows: ResultRows, inputs: ChunkInputs, contact_ids: Collection[int]
 ) -> PartitionedRows:
     """Separate the rows that only this chunk writes from those that another may write too.
 
@@ -27,9 +27,9 @@ def partition_rows(
     contested = {}
     propagated = {kind: of for kind, of in rows.items() if kind.cause is Cause.PROPAGATED}
     if propagated:
-        addresses = facts.addresses
+        addresses = inputs.addresses
         unshared = set(contact_ids)
-        unshared.difference_update(link[0] for link in facts.links if addresses[link[2]][3] > 1)
+        unshared.difference_update(link[0] for link in inputs.links if addresses[link[2]][3] > 1)
         for kind, of in propagated.items():
             own[kind] = [row for row in of if row[0] in unshared]
             contested[kind] = [row for row in of if row[0] not in unshared]

@@ -92,7 +92,7 @@ async def read_address(
     account_id: int,
     match_key: str,
     limit: int,
-    shared_address_limit: int,
+    role_address_limit: int,
 ) -> tuple[int, AddressView]:
     """Return the id of the address, and the address with up to `limit` results.
 
@@ -116,7 +116,7 @@ async def read_address(
         history=history,
         explanation=list(explain_status(now)),
         opt_in_check=await _check_opt_in(
-            connection, now, account_id=account_id, shared_address_limit=shared_address_limit
+            connection, now, account_id=account_id, role_address_limit=role_address_limit
         ),
     )
 
@@ -126,7 +126,7 @@ async def _check_opt_in(
     now: address_history.CurrentAddress,
     *,
     account_id: int,
-    shared_address_limit: int,
+    role_address_limit: int,
 ) -> OptInCheck | None:
     """Ask the rules of an opt-in job; None if there is no such action."""
     action = all_actions().get("opt_in")
@@ -137,7 +137,7 @@ async def _check_opt_in(
         JobKey(account_id, _NO_JOB),
         address_ids=[now.id],
         own_right_statuses=OWN_RIGHT,
-        shared_address_limit=shared_address_limit,
+        role_address_limit=role_address_limit,
     )
     state = AddressState(
         now.status, now.propagated_from is not None, sibling_opted_out=bool(opted_out_siblings)

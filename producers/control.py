@@ -113,7 +113,7 @@ async def _try_to_change_state(
         allowed = _ALLOWED_FROM[wanted]
         if wanted is JobState.CANCELLED:
             if current.state not in FINAL_STATES:
-                limit = settings.shared_address_limit
+                limit = settings.role_address_limit
                 await source_of(current).finalize(connection, current, limit)
             state = await jobs.cancel(connection, job.key, from_states=allowed)
         else:

@@ -221,7 +221,7 @@ class _Attempt(NamedTuple):
         request, checked = self.request, self.checked
         runner = ChunkRunner.for_job(
             self._job(),
-            shared_address_limit=self.settings.shared_address_limit,
+            role_address_limit=self.settings.role_address_limit,
             worker=self.worker,
         )
         action, params = runner.action, runner.params
@@ -231,9 +231,7 @@ class _Attempt(NamedTuple):
                 self.connection,
                 account_id=self.account_id,
                 addresses=checked.addresses,
-                shared_address_limit=sibling_link_limit(
-                    action, params, runner.shared_address_limit
-                ),
+                role_address_limit=sibling_link_limit(action, params, runner.role_address_limit),
             )
         items = listed.item_ids if listed else checked.contacts or []
         chunk = ClaimedChunk(_ONLY_CHUNK, items, attempts=0)

@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     worker_threads: int = Field(2, ge=1, le=64)
     chunks_per_process: int = Field(1, ge=1, le=64)
     chunk_size: int = Field(2500, ge=1, le=20_000)
-    shared_address_limit: int = Field(10, ge=1)
+    role_address_limit: int = Field(10, ge=1)
     job_concurrency: int = Field(8, ge=1, le=256)
     queue_namespace: str = Field("sluice", pattern=r"^[A-Za-z0-9_.-]{1,100}$")
     slice_seconds: float = Field(1.0, gt=0)

@@ -9,12 +9,12 @@ from runtime.settings import Settings
 
 log = logs.get_logger()
 
-NAME = "SHARED_ADDRESS_LIMIT"
+NAME = "ROLE_ADDRESS_LIMIT"
 
 
 def warn_if_different(settings: Settings, stored_value: int | None) -> None:
     """Log `setting.differs` if this process has another limit than the stored one."""
-    own_value = settings.shared_address_limit
+    own_value = settings.role_address_limit
     if stored_value is None or stored_value == own_value:
         return
     log.warning(

@@ -12,7 +12,7 @@ from contextlib import suppress
 import asyncpg
 import redis
 
-from db.deployment import get_shared_address_limit
+from db.deployment import get_role_address_limit
 from db.errors import CONNECTION_ERRORS, TRANSIENT_ERRORS
 from db.pool import connect_options
 from db.sweeps import ping
@@ -99,7 +99,7 @@ class ServerMonitor:
         try:
             await ping(connection)
             if not self._has_compared:
-                warn_if_different(self._settings, await get_shared_address_limit(connection))
+                warn_if_different(self._settings, await get_role_address_limit(connection))
                 self._has_compared = True
         finally:
             connection.terminate()

@@ -9,7 +9,7 @@ import time
 import asyncpg
 import redis
 
-from db.deployment import get_shared_address_limit
+from db.deployment import get_role_address_limit
 from db.errors import CONNECTION_ERRORS
 from db.migrate import require_current
 from db.pool import describe_unreachable, open_pool
@@ -103,7 +103,7 @@ async def _check_database(settings: Settings) -> None:
     try:
         async with pool.acquire() as connection:
             await require_current(connection)
-            warn_if_different(settings, await get_shared_address_limit(connection))
+            warn_if_different(settings, await get_role_address_limit(connection))
     except CONNECTION_ERRORS as error:
         raise DatabaseUnreachable(describe_unreachable(settings.database_url, error)) from error
     finally:

@@ -22,9 +22,9 @@ async def complete_job(
 
     Fail it if that raises anything but a transient error.
     """
-    limit = context.settings.shared_address_limit
+    limit = context.settings.role_address_limit
     try:
-        totals = await finalize.complete_job(connection, job, shared_address_limit=limit)
+        totals = await finalize.complete_job(connection, job, role_address_limit=limit)
     except TRANSIENT_ERRORS:
         raise
     except Exception as error:  # noqa: BLE001 - such as counts that do not add up
@@ -51,8 +51,8 @@ async def fail_job(
     text: str,
 ) -> None:
     """End the job as failed, with `text` as its error, unless it has ended."""
-    limit = context.settings.shared_address_limit
-    if await finalize.fail_job(connection, job, text, shared_address_limit=limit):
+    limit = context.settings.role_address_limit
+    if await finalize.fail_job(connection, job, text, role_address_limit=limit):
         log.error(events.JOB_FAILED, **job.log_fields, error=type(error).__name__)
 
 

@@ -60,6 +60,6 @@ async def _plan_or_forecast(
         context.pool,
         job,
         chunk_size=settings.chunk_size,
-        shared_address_limit=settings.shared_address_limit,
+        role_address_limit=settings.role_address_limit,
     )
     return state is JobState.RUNNING

@@ -131,7 +131,7 @@ class _LaneSlice:
         if await job_progress.mark_started(self.connection, job.key):
             log.info(events.JOB_STARTED, **job.log_fields)
         runner = ChunkRunner.for_job(
-            job, shared_address_limit=settings.shared_address_limit, worker=self.context.name
+            job, role_address_limit=settings.role_address_limit, worker=self.context.name
         )
         ends = time.monotonic() + settings.slice_seconds
         has_enqueued_lanes = False

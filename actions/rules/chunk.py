@@ -16,7 +16,7 @@ plain tuple: a chunk has thousands."""
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkFacts:
+class ChunkInputs:
     """All that the decisions of a chunk depend on.
 
     `links` are the relevant links of the chunk's contacts: those of the selected fields, or of all
@@ -24,8 +24,8 @@ class ChunkFacts:
     without a contact in the account. `with_opted_out_sibling` are the addresses with a sibling that
     is opted out in its own right and is not a role address.
 
-    `sibling_links` has the siblings of each shared address that is not a role address, on every
-    contact that holds it. `earlier_decisions` is about addresses that this job decided on directly
+    `sibling_links` has the siblings of each address of several contacts, on every contact that
+    holds it; role addresses have none here. `earlier_decisions` is about addresses that this job decided on directly
     in an earlier chunk, and whose status it has propagated since. It maps them to that decision.
 
     `row_links` is for an import with recognized contacts, which may have other addresses too. It
@@ -35,7 +35,7 @@ class ChunkFacts:
 
     job_id: int
     fields: frozenset[int]
-    shared_address_limit: int
+    role_address_limit: int
     links: Sequence[Link]
     addresses: Mapping[int, AddressRow]
     missing: Sequence[int] = ()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from actions.bulk_action import BulkAction
-from actions.rules.chunk import ChunkDecisions, ChunkFacts
+from actions.rules.chunk import ChunkDecisions, ChunkInputs
 from actions.rules.propagation import propagate_opt_outs
 from schemas.chunk_rows import Change, Link
 from schemas.decisions import AddressState, Decision
@@ -24,24 +24,24 @@ _CONTACT_NOT_FOUND = ResultKind(
 )
 
 
-def decide_chunk(action: BulkAction, params: Any, facts: ChunkFacts) -> ChunkDecisions:
+def decide_chunk(action: BulkAction, params: Any, inputs: ChunkInputs) -> ChunkDecisions:
     """Decide every selected address of the chunk, then propagate opt-outs.
 
     Raises ForbiddenTransition if the action would reopen an opt-out, and any exception of the
     action's own `decide`.
     """
     decided = ChunkDecisions()
-    selected_links = facts.selected_links()
-    _decide_selected(action, params, facts, selected_links, decided)
+    selected_links = inputs.selected_links()
+    _decide_selected(action, params, inputs, selected_links, decided)
     if action.may_propagate:
         # The opt-outs that a recognized contact already has propagate to the addresses it gains.
-        sources = selected_links if facts.row_links is None else facts.links
-        propagate_opt_outs(action, params, facts, sources, decided)
-    if facts.missing:
-        fields = sorted(facts.fields)
+        sources = selected_links if inputs.row_links is None else inputs.links
+        propagate_opt_outs(action, params, inputs, sources, decided)
+    if inputs.missing:
+        fields = sorted(inputs.fields)
         decided.rows.setdefault(_CONTACT_NOT_FOUND, []).extend(
             (contact_id, field_no, None, None)
-            for contact_id in facts.missing
+            for contact_id in inputs.missing
             for field_no in fields
         )
     return decided
@@ -58,19 +58,19 @@ class _DecidedState(NamedTuple):
 def _decide_selected(
     action: BulkAction,
     params: Any,
-    facts: ChunkFacts,
+    inputs: ChunkInputs,
     selected_links: Sequence[Link],
     decided: ChunkDecisions,
 ) -> None:
     decision_of: dict[int, Decision] = {}
     states: dict[tuple[Status | None, bool, bool, Status | None], _DecidedState] = {}
-    addresses, with_sibling, job_id = facts.addresses, facts.with_opted_out_sibling, facts.job_id
-    stated = facts.stated
+    addresses, with_sibling, job_id = inputs.addresses, inputs.with_opted_out_sibling, inputs.job_id
+    stated = inputs.stated
     changes = decided.changes
     for contact_id, field_no, address_id in selected_links:
         status, source, status_job_id, _ = addresses[address_id]
         if address_id in decision_of or (status_job_id == job_id and status is not None):
-            decision = _repeated_decision(address_id, source, decision_of, facts)
+            decision = _repeated_decision(address_id, source, decision_of, inputs)
             if decision is not None:
                 if decision is _SAME_ADDRESS and address_id in changes:
                     _, status, _ = changes[address_id]
@@ -112,7 +112,7 @@ def _result_kind(decision: Decision, status: Status | None) -> ResultKind:
 
 
 def _repeated_decision(
-    address_id: int, source: int | None, decision_of: Mapping[int, Decision], facts: ChunkFacts
+    address_id: int, source: int | None, decision_of: Mapping[int, Decision], inputs: ChunkInputs
 ) -> Decision | None:
     """Return the decision on another row of an address; None if this job has not decided on it.
 
@@ -123,7 +123,7 @@ def _repeated_decision(
     if decision is None:
         if source is None:
             return _SAME_ADDRESS
-        decision = facts.earlier_decisions.get(address_id)
+        decision = inputs.earlier_decisions.get(address_id)
     if decision is not None and decision.outcome is Outcome.APPLIED:
         return _SAME_ADDRESS
     return decision

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from actions.bulk_action import BulkAction, Propagation
-from actions.rules.chunk import ChunkDecisions, ChunkFacts
+from actions.rules.chunk import ChunkDecisions, ChunkInputs
 from schemas.chunk_rows import Link
 from schemas.outcomes import Cause, Outcome
 from schemas.results import ResultKind, ResultRow
@@ -50,7 +50,7 @@ def outranks(to_status: Status, status: Status, *, is_propagated: bool) -> bool:
 def propagate_opt_outs(
     action: BulkAction,
     params: Any,
-    facts: ChunkFacts,
+    inputs: ChunkInputs,
     selected_links: Sequence[Link],
     decided: ChunkDecisions,
 ) -> None:
@@ -59,14 +59,14 @@ def propagate_opt_outs(
     The strongest goes first, so that an address changes once. Propagation takes one step only,
     since what it changes is not opted out in its own right.
     """
-    targets = _propagation_targets(action, params, facts, decided)
+    targets = _propagation_targets(action, params, inputs, decided)
     if targets:
-        contacts_of = _contacts_by_source(facts, selected_links, decided)
-        _propagate_from(contacts_of, targets, action, params, facts, decided)
+        contacts_of = _contacts_by_source(inputs, selected_links, decided)
+        _propagate_from(contacts_of, targets, action, params, inputs, decided)
 
 
 def propagate_after_import(
-    action: BulkAction, params: Any, facts: ChunkFacts, contacts_of: Mapping[int, Sequence[int]]
+    action: BulkAction, params: Any, inputs: ChunkInputs, contacts_of: Mapping[int, Sequence[int]]
 ) -> ChunkDecisions:
     """Propagate the opt-outs of some addresses to the siblings on the given contacts.
 
@@ -76,10 +76,10 @@ def propagate_after_import(
     decided = ChunkDecisions()
     targets = {
         address_id
-        for address_id in _propagation_targets(action, params, facts, decided)
-        if _current_status(address_id, facts, decided) not in OPTED_OUT
+        for address_id in _propagation_targets(action, params, inputs, decided)
+        if _current_status(address_id, inputs, decided) not in OPTED_OUT
     }
-    _propagate_from(contacts_of, targets, action, params, facts, decided)
+    _propagate_from(contacts_of, targets, action, params, inputs, decided)
     return decided
 
 
@@ -88,12 +88,12 @@ def _propagate_from(  # noqa: PLR0917
     targets: set[int],
     action: BulkAction,
     params: Any,
-    facts: ChunkFacts,
+    inputs: ChunkInputs,
     decided: ChunkDecisions,
 ) -> None:
     sources_by_status: dict[Status, list[int]] = {}
     for source_id in contacts_of:
-        status = _current_status(source_id, facts, decided)
+        status = _current_status(source_id, inputs, decided)
         sources_by_status.setdefault(status, []).append(source_id)
     propagations = [
         (propagation, sorted(sources))
@@ -101,21 +101,21 @@ def _propagate_from(  # noqa: PLR0917
         if (propagation := action.propagation(status, params)) is not None
     ]
     propagations.sort(key=lambda pair: -rank_of(pair[0].to_status, is_propagated=True))
-    links_of = _links_by_contact(facts, targets)
+    links_of = _links_by_contact(inputs, targets)
     for propagation, sources in propagations:
         rows = (
             (contact_id, field_no, address_id, source_id)
             for source_id in sources
             for contact_id, field_no, address_id in _sibling_links(
-                propagation, source_id, facts, contacts_of[source_id], links_of
+                propagation, source_id, inputs, contacts_of[source_id], links_of
             )
             if address_id in targets and address_id != source_id
         )
-        _store_propagated(rows, propagation.to_status, facts, decided)
+        _store_propagated(rows, propagation.to_status, inputs, decided)
 
 
 def _propagation_targets(
-    action: BulkAction, params: Any, facts: ChunkFacts, decided: ChunkDecisions
+    action: BulkAction, params: Any, inputs: ChunkInputs, decided: ChunkDecisions
 ) -> set[int]:
     """Return the addresses that some propagation of the action could change.
 
@@ -131,7 +131,7 @@ def _propagation_targets(
     changes = decided.changes
     targets = {
         address_id
-        for address_id, (status, source, _, _) in facts.addresses.items()
+        for address_id, (status, source, _, _) in inputs.addresses.items()
         if status in (own_right if source is None else propagated) and address_id not in changes
     }
     targets.update(
@@ -143,11 +143,11 @@ def _propagation_targets(
 
 
 def _contacts_by_source(
-    facts: ChunkFacts, selected_links: Sequence[Link], decided: ChunkDecisions
+    inputs: ChunkInputs, selected_links: Sequence[Link], decided: ChunkDecisions
 ) -> dict[int, list[int]]:
     """Return the contacts of each selected address that is now opted out in its own right."""
     contacts_of: dict[int, list[int]] = {}
-    addresses, changes = facts.addresses, decided.changes
+    addresses, changes = inputs.addresses, decided.changes
     for contact_id, _, address_id in selected_links:
         contacts = contacts_of.get(address_id)
         if contacts is not None:
@@ -163,19 +163,19 @@ def _contacts_by_source(
     return contacts_of
 
 
-def _links_by_contact(facts: ChunkFacts, address_ids: set[int]) -> dict[int, list[Link]]:
+def _links_by_contact(inputs: ChunkInputs, address_ids: set[int]) -> dict[int, list[Link]]:
     links_of: dict[int, list[Link]] = {}
-    for link in facts.links:
+    for link in inputs.links:
         contact_id, _, address_id = link
         if address_id in address_ids:
             links_of.setdefault(contact_id, []).append(link)
     return links_of
 
 
-def _current_status(address_id: int, facts: ChunkFacts, decided: ChunkDecisions) -> Status:
+def _current_status(address_id: int, inputs: ChunkInputs, decided: ChunkDecisions) -> Status:
     change = decided.changes.get(address_id)
     if change is None:
-        status, _, _, _ = facts.addresses[address_id]
+        status, _, _, _ = inputs.addresses[address_id]
     else:
         _, status, _ = change
     assert status is not None
@@ -185,28 +185,28 @@ def _current_status(address_id: int, facts: ChunkFacts, decided: ChunkDecisions)
 def _sibling_links(
     propagation: Propagation,
     source_id: int,
-    facts: ChunkFacts,
+    inputs: ChunkInputs,
     contacts: Sequence[int],
     links_of: Mapping[int, Sequence[Link]],
 ) -> Sequence[Link]:
     """Return the links to which the opt-out of the source propagates."""
-    _, _, _, contact_count = facts.addresses[source_id]
-    if contact_count > facts.shared_address_limit:
+    _, _, _, contact_count = inputs.addresses[source_id]
+    if contact_count > inputs.role_address_limit:
         if not propagation.role_propagates_to_selected:
             return ()
-    elif propagation.beyond_chunk and source_id in facts.sibling_links:
-        return facts.sibling_links[source_id]
+    elif propagation.beyond_chunk and source_id in inputs.sibling_links:
+        return inputs.sibling_links[source_id]
     if len(contacts) == 1:
         return links_of.get(contacts[0], ())
     return [link for contact_id in contacts for link in links_of.get(contact_id, ())]
 
 
 def _store_propagated(
-    rows: Iterable[_PropagatedRow], to_status: Status, facts: ChunkFacts, decided: ChunkDecisions
+    rows: Iterable[_PropagatedRow], to_status: Status, inputs: ChunkInputs, decided: ChunkDecisions
 ) -> None:
     """Add each row that changes its address; the first row of an address wins."""
     own_right, propagated = _REPLACED_STATUSES[to_status]
-    addresses, changes = facts.addresses, decided.changes
+    addresses, changes = inputs.addresses, decided.changes
     rows_by_status: dict[Status | None, list[ResultRow]] = {}
     for row in rows:
         _, _, address_id, source_id = row

@@ -5,7 +5,7 @@ Competitors share no code with Sluice. The terms are those of docs/transitions.m
 
 from typing import NamedTuple
 
-SHARED_ADDRESS_LIMIT = 10
+ROLE_ADDRESS_LIMIT = 10
 """An address that more contacts hold is a role address."""
 
 MARKETABLE = frozenset({"single_opt_in", "double_opt_in", "confirmed", "unengaged_marketable"})
@@ -66,7 +66,7 @@ def in_own_right(status: str, propagated_from: int | None) -> bool:
 
 def is_role(holders: int) -> bool:
     """Return whether so many contacts hold the address that it is a role address."""
-    return holders > SHARED_ADDRESS_LIMIT
+    return holders > ROLE_ADDRESS_LIMIT
 
 
 def changed_by(job_id: int, status_job_id: int | None, propagated_from: int | None) -> bool:

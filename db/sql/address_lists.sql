@@ -41,7 +41,7 @@ with listed as materialized (
     where y.account_id = :account_id
       and y.id = any(array(select known_id from listed where known_id is not null))
       and y.contact_count >= 1
-      and person_count(y.contact_count, y.repeat_count) <= :shared_address_limit
+      and person_count(y.contact_count, y.repeat_count) <= :role_address_limit
 ), sibling_links as (
     select coalesce(array_agg(source_id), '{}') as source_ids,
            coalesce(array_agg(contact_id), '{}') as contact_ids,

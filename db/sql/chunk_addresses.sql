@@ -54,7 +54,7 @@ join contact_emails o
     on o.account_id = h.account_id and o.contact_id = h.contact_id and o.address_id <> y.id
 where y.account_id = :account_id
   and y.id = any(:address_ids::bigint[])
-  and y.contact_count >= :min_contacts and person_count(y.contact_count, y.repeat_count) <= :shared_address_limit;
+  and y.contact_count >= :min_contacts and person_count(y.contact_count, y.repeat_count) <= :role_address_limit;
 
 -- name: read_addresses^
 -- The addresses as they are, without locks. An update checks that each still has the version read here.
@@ -79,8 +79,8 @@ with locked as materialized (
     from email_addresses
     where account_id = :account_id
       and id = any(:address_ids::bigint[])
-      and (:shared_address_limit::int is null
-           or person_count(contact_count, repeat_count) <= :shared_address_limit)
+      and (:role_address_limit::int is null
+           or person_count(contact_count, repeat_count) <= :role_address_limit)
     order by id
     for no key update
 )
@@ -108,7 +108,7 @@ cross join lateral (
     where h.account_id = :account_id and h.address_id = x.id
       and y.status = any(:own_right_statuses::email_status[])
       and y.propagated_from is null
-      and person_count(y.contact_count, y.repeat_count) <= :shared_address_limit
+      and person_count(y.contact_count, y.repeat_count) <= :role_address_limit
       -- A sub-query, evaluated last and so for few rows; a join might come first.
       and (select c.import_job_id from contacts c
            where c.account_id = :account_id and c.id = s.contact_id) is distinct from :job_id

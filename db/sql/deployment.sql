@@ -12,10 +12,10 @@ select to_regclass('deployment') is not null;
 -- Set the oldest revision of code that may use the database; each migration does, in its transaction.
 update deployment set min_code_revision = :revision;
 
--- name: get_shared_address_limit$
--- The stored SHARED_ADDRESS_LIMIT, which all processes should have; null if none is stored.
-select shared_address_limit from deployment;
+-- name: get_role_address_limit$
+-- The stored ROLE_ADDRESS_LIMIT, which all processes should have; null if none is stored.
+select role_address_limit from deployment;
 
--- name: set_shared_address_limit!
+-- name: set_role_address_limit!
 -- Store the limit that all processes should have from now on.
-update deployment set shared_address_limit = :limit;
+update deployment set role_address_limit = :limit;

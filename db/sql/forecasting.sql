@@ -52,7 +52,7 @@ with links as materialized (
 ), by_contact as (
     -- An address fits into 10 bits: its code, whether several contacts hold it, and whether it is a role address.
     select contact_id,
-           bit_or((code * 4 + (contact_count > 1)::int + (person_count > :shared_address_limit)::int)::bigint
+           bit_or((code * 4 + (contact_count > 1)::int + (person_count > :role_address_limit)::int)::bigint
                   << (10 * field)) as kinds,
            max(address_id) filter (where field = 1) as first,
            max(address_id) filter (where field = 2) as second,
@@ -66,9 +66,9 @@ with links as materialized (
 ), examined as (
     select h.*, a.contacts,
            case when h.field = any(:fields::smallint[]) then h.address_id end as selected,
-           h.person_count <= :shared_address_limit and (:propagating::int[])[h.code] = 1 as propagates,
+           h.person_count <= :role_address_limit and (:propagating::int[])[h.code] = 1 as propagates,
            case when h.field <> all(:fields::smallint[]) then 0
-                when h.person_count > :shared_address_limit then (:role_sources::int[])[h.code]
+                when h.person_count > :role_address_limit then (:role_sources::int[])[h.code]
                 else (:sources::int[])[h.code] end as source
     from alike a join held h on h.contact_id = a.contact_id
 ), seen as (
@@ -134,7 +134,7 @@ with selected as materialized (
         and o.address_id <> x.address_id
     join email_addresses y
         on y.account_id = :account_id and y.id = o.address_id
-        and person_count(y.contact_count, y.repeat_count) <= :shared_address_limit
+        and person_count(y.contact_count, y.repeat_count) <= :role_address_limit
     where x.is_address_chosen and (:sibling_sensitive::int[])[x.code] = 1
       and (:propagating::int[])[2 * array_position(:statuses::email_status[], y.status) - 1
               + (y.propagated_from is not null)::int] = 1
@@ -189,7 +189,7 @@ with selected as materialized (
         and o.field = any(:fields::smallint[]) and o.address_id <> x.address_id
     join known y on y.id = o.address_id
     where x.chosen and x.field <> all(:fields::smallint[])
-      and (:reach::int[])[x.code] & case when y.person_count > :shared_address_limit
+      and (:reach::int[])[x.code] & case when y.person_count > :role_address_limit
               then (:role_sources::int[])[y.code] else (:sources::int[])[y.code] end <> 0
 ), beyond as materialized (
     select x.id, x.code, x.contact_count, h.contact_id, h.chosen, o.field
@@ -198,7 +198,7 @@ with selected as materialized (
         on o.account_id = :account_id and o.contact_id = h.contact_id
         and o.address_id <> h.address_id
     join known x on x.id = o.address_id
-    where h.person_count <= :shared_address_limit
+    where h.person_count <= :role_address_limit
       and (:reach::int[])[x.code] & (:beyond_sources::int[])[h.code] <> 0
       and h.is_address_chosen
 ), counted_with_chunks as (
@@ -209,7 +209,7 @@ with selected as materialized (
         and o.field = any(:fields::smallint[]) and o.address_id <> b.id
     join known y on y.id = o.address_id
     where b.contact_count <= 1 and b.chosen
-      and (:reach::int[])[b.code] & case when y.person_count > :shared_address_limit
+      and (:reach::int[])[b.code] & case when y.person_count > :role_address_limit
               then (:role_sources::int[])[y.code] else (:sources::int[])[y.code] end <> 0
 ), propagated as (
     select id from siblings_of_selected
@@ -262,7 +262,7 @@ from (
     join contact_emails o
         on o.account_id = :account_id and o.contact_id = h.contact_id and o.address_id <> y.id
     join email_addresses x on x.account_id = :account_id and x.id = o.address_id
-    where y.person_count <= :shared_address_limit
+    where y.person_count <= :role_address_limit
       and (:reach::int[])[2 * array_position(:statuses::email_status[], x.status) - 1
               + (x.propagated_from is not null)::int] & (:beyond_sources::int[])[y.code] <> 0
     -- Not `not exists`: the planner takes a list that was just uploaded for one row, and would compare all pairs.

@@ -17,7 +17,7 @@ with keys as materialized (
     group by a.match_key
 ), found as materialized (
     select e.id, e.match_key, e.contact_count,
-           person_count(e.contact_count, e.repeat_count) > :shared_address_limit as role
+           person_count(e.contact_count, e.repeat_count) > :role_address_limit as role
     from email_addresses e
     where e.account_id = :account_id
       and e.match_key = any((select array_agg(match_key) from keys)::text[])
@@ -26,7 +26,7 @@ with keys as materialized (
     from email_addresses e
     where e.account_id = :account_id
       and e.id = any((select array_agg(id) from found where not role)::bigint[])
-      and person_count(e.contact_count, e.repeat_count) <= :shared_address_limit
+      and person_count(e.contact_count, e.repeat_count) <= :role_address_limit
     order by e.id
     for no key update
 )

@@ -14,11 +14,11 @@ where e.account_id = :account_id
       cross join lateral (
           select a.id from email_addresses a
           where a.account_id = :account_id and a.match_key = r.match_key
-            and person_count(a.contact_count, a.repeat_count) > :shared_address_limit
+            and person_count(a.contact_count, a.repeat_count) > :role_address_limit
           limit 1
       ) known
       where r.account_id = :account_id and r.job_id = :job_id))
-  and person_count(e.contact_count, e.repeat_count) > :shared_address_limit
+  and person_count(e.contact_count, e.repeat_count) > :role_address_limit
 order by e.id
 for no key update;
 
@@ -34,7 +34,7 @@ cross join lateral (
     join contact_emails l on l.account_id = a.account_id and l.address_id = a.id
     join contacts c on c.account_id = l.account_id and c.id = l.contact_id
     where a.account_id = :account_id and a.match_key = r.match_key
-      and person_count(a.contact_count, a.repeat_count) > :shared_address_limit
+      and person_count(a.contact_count, a.repeat_count) > :role_address_limit
     group by a.id
 ) held
 where r.account_id = :account_id and r.job_id = :job_id
@@ -54,8 +54,8 @@ with spared as materialized (
         where a.account_id = :account_id and a.match_key = r.match_key
           and a.status = any(:own_right_statuses::email_status[])
           and a.propagated_from is null
-          and person_count(a.contact_count, a.repeat_count) <= :shared_address_limit
-          and person_count(a.contact_count, a.repeat_count) + r.person_count > :shared_address_limit
+          and person_count(a.contact_count, a.repeat_count) <= :role_address_limit
+          and person_count(a.contact_count, a.repeat_count) + r.person_count > :role_address_limit
         limit 1
     ) e
     where r.account_id = :account_id and r.job_id = :job_id

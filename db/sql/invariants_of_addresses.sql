@@ -129,7 +129,7 @@ with sources as (
     from email_addresses y
     where y.status = any(:own_right::email_status[])
       and y.propagated_from is null
-      and person_count(y.contact_count, y.repeat_count) <= :shared_address_limit
+      and person_count(y.contact_count, y.repeat_count) <= :role_address_limit
       and (:account_id::bigint is null or y.account_id = :account_id)
       and not exists (
           select from import_repeats i
@@ -170,7 +170,7 @@ from email_addresses a
 left join held h on h.account_id = a.account_id and h.address_id = a.id
 where (a.contact_count, a.repeat_count) <> (coalesce(h.contacts, 0), coalesce(h.repeats, 0))
   and (:account_id::bigint is null or a.account_id = :account_id)
-  and not (person_count(a.contact_count, a.repeat_count) > :shared_address_limit
+  and not (person_count(a.contact_count, a.repeat_count) > :role_address_limit
            and a.contact_count <= h.contacts and exists (
       select from import_repeats i
       join jobs j on j.account_id = i.account_id and j.id = i.job_id

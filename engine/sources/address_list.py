@@ -51,8 +51,8 @@ class AddressListSource(Source):
             reader.job.key,
             item_ids=chunk.item_ids,
             initial_status=initial_status(reader.action, reader.params),
-            shared_address_limit=sibling_link_limit(
-                reader.action, reader.params, reader.shared_address_limit
+            role_address_limit=sibling_link_limit(
+                reader.action, reader.params, reader.role_address_limit
             ),
         )
         links = [
@@ -63,8 +63,8 @@ class AddressListSource(Source):
         if reader.lock_all:
             # Even an address of one contact has siblings outside the chunk: contacts are no items.
             snapshot = await reader.lock(links, new if reader.lookup else {}, min_contacts=1)
-            addresses = {**snapshot.facts.addresses, **new}
-            snapshot = snapshot.add_facts(addresses=addresses)
+            addresses = {**snapshot.inputs.addresses, **new}
+            snapshot = snapshot.add_inputs(addresses=addresses)
         else:
             known = lookup.known
             snapshot = reader.snapshot(
@@ -74,8 +74,8 @@ class AddressListSource(Source):
                 versions_by_id(known),
                 known.decided_at,
             )
-        return snapshot._replace(new=frozenset(new)).add_facts(
-            with_opted_out_sibling=await reader.find_with_opted_out_sibling(snapshot.facts)
+        return snapshot._replace(new=frozenset(new)).add_inputs(
+            with_opted_out_sibling=await reader.find_with_opted_out_sibling(snapshot.inputs)
         )
 
     def contact_ids(self, chunk: ClaimedChunk) -> Sequence[int]:

@@ -26,7 +26,7 @@ class ContactSource(Source):
     async def forecast_parts(
         self, connection: asyncpg.Connection, job: ForecastJob, step: int
     ) -> Sequence[ForecastPart]:
-        """Count the shared addresses in one part, and the others chunk by chunk."""
+        """Count addresses of several contacts in one part, and the others chunk by chunk."""
         firsts = range(1, await forecasting.get_last_chunk_no(connection, job.key) + 1, step)
         return [
             partial(forecasting.count_held_by_several, job=job),
@@ -45,10 +45,10 @@ class ContactSource(Source):
             snapshot = await reader.lock(links, {})
         else:
             snapshot = await _read_unlocked(reader, chunk)
-        facts = snapshot.facts
-        return snapshot._replace(contacts={}).add_facts(
-            missing=await _find_missing(reader, chunk, facts.links),
-            with_opted_out_sibling=await reader.find_with_opted_out_sibling(facts, facts.links),
+        inputs = snapshot.inputs
+        return snapshot._replace(contacts={}).add_inputs(
+            missing=await _find_missing(reader, chunk, inputs.links),
+            with_opted_out_sibling=await reader.find_with_opted_out_sibling(inputs, inputs.links),
         )
 
     async def reject_item(

@@ -12,7 +12,7 @@ from dataclasses import replace
 import asyncpg
 
 from actions.registry import get_action
-from actions.rules.chunk import AddressRow, ChunkFacts
+from actions.rules.chunk import AddressRow, ChunkInputs
 from actions.rules.propagation import propagate_after_import
 from actions.rules.recognition import recognize
 from db import chunk_addresses, chunks, import_chunks, planning, results
@@ -85,14 +85,14 @@ class ImportRowSource(Source):
             row_links = [
                 link for link in links if link[0] not in fields or link[1] in fields[link[0]]
             ]
-            snapshot = snapshot.add_facts(row_links=row_links)
-        facts = await _add_final_contact_counts(reader, replace(snapshot.facts, stated=stated))
-        facts = replace(
-            facts,
-            with_opted_out_sibling=await reader.find_with_opted_out_sibling(facts),
-            earlier_decisions=await _find_earlier_decisions(reader, facts),
+            snapshot = snapshot.add_inputs(row_links=row_links)
+        inputs = await _add_final_contact_counts(reader, replace(snapshot.inputs, stated=stated))
+        inputs = replace(
+            inputs,
+            with_opted_out_sibling=await reader.find_with_opted_out_sibling(inputs),
+            earlier_decisions=await _find_earlier_decisions(reader, inputs),
         )
-        return snapshot._replace(facts=facts, new=frozenset(new), contacts=recognized.matches)
+        return snapshot._replace(inputs=inputs, new=frozenset(new), contacts=recognized.matches)
 
     async def reject_item(
         self, connection: asyncpg.Connection, job: JobToWork, item_id: int, error: str
@@ -104,20 +104,20 @@ class ImportRowSource(Source):
         return dict.fromkeys(rejected)
 
     async def finalize(
-        self, connection: asyncpg.Connection, job: JobToWork | Job, shared_address_limit: int
+        self, connection: asyncpg.Connection, job: JobToWork | Job, role_address_limit: int
     ) -> None:
         """Count the contacts of role addresses, and propagate opt-outs that were missed."""
         await import_chunks.count_contacts_of_role_addresses(
-            connection, job.key, shared_address_limit=shared_address_limit
+            connection, job.key, role_address_limit=role_address_limit
         )
         missed = await import_chunks.find_missed_propagation(
             connection,
             job.key,
             own_right_statuses=OWN_RIGHT,
-            shared_address_limit=shared_address_limit,
+            role_address_limit=role_address_limit,
         )
         if missed:
-            await _propagate_missed_opt_outs(connection, job, missed, shared_address_limit)
+            await _propagate_missed_opt_outs(connection, job, missed, role_address_limit)
 
 
 async def _create_contacts(
@@ -130,7 +130,7 @@ async def _create_contacts(
     """
     connection, job, action, params = reader.connection, reader.job, reader.action, reader.params
     known = await import_chunks.lock_known_addresses(
-        connection, job.key, item_ids=item_ids, shared_address_limit=reader.shared_address_limit
+        connection, job.key, item_ids=item_ids, role_address_limit=reader.role_address_limit
     )
     recognized = await _recognize_rows(reader, item_ids, known)
     reads_statuses = action.reads_statuses(params)
@@ -204,23 +204,23 @@ async def _read_row_links(
     )
 
 
-async def _add_final_contact_counts(reader: ChunkReader, facts: ChunkFacts) -> ChunkFacts:
+async def _add_final_contact_counts(reader: ChunkReader, inputs: ChunkInputs) -> ChunkInputs:
     """Give the opted-out addresses the contact counts that they will have after the import, so that
     the order of its chunks does not matter. They leave out duplicates (SQL: `person_count`).
     """
-    addresses, stated = facts.addresses, facts.stated
+    addresses, stated = inputs.addresses, inputs.stated
     opted_out = [
         id_
-        for id_ in {link[2] for link in facts.selected_links()}
+        for id_ in {link[2] for link in inputs.selected_links()}
         if (
             (addresses[id_][0] in _OWN_RIGHT and addresses[id_][1] is None)
             or stated.get(id_) in _OWN_RIGHT
         )
         # A role address stays one, and counting its contacts would take long.
-        and addresses[id_][3] <= reader.shared_address_limit
+        and addresses[id_][3] <= reader.role_address_limit
     ]
     if not opted_out:
-        return facts
+        return inputs
     final_counts = await import_chunks.count_final_contacts(
         reader.connection, reader.job.key, address_ids=opted_out
     )
@@ -228,15 +228,15 @@ async def _add_final_contact_counts(reader: ChunkReader, facts: ChunkFacts) -> C
         id_: (*addresses[id_][:3], max(addresses[id_][3], count))
         for id_, count in final_counts.items()
     }
-    return replace(facts, addresses={**addresses, **counted})
+    return replace(inputs, addresses={**addresses, **counted})
 
 
-async def _find_earlier_decisions(reader: ChunkReader, facts: ChunkFacts) -> dict[int, Decision]:
+async def _find_earlier_decisions(reader: ChunkReader, inputs: ChunkInputs) -> dict[int, Decision]:
     """Return this job's decisions on addresses that its own propagation has changed since."""
     changed = [
         id_
-        for id_ in {link[2] for link in facts.selected_links()}
-        if facts.addresses[id_][2] == facts.job_id and facts.addresses[id_][1] is not None
+        for id_ in {link[2] for link in inputs.selected_links()}
+        if inputs.addresses[id_][2] == inputs.job_id and inputs.addresses[id_][1] is not None
     ]
     if not changed:
         return {}
@@ -252,7 +252,7 @@ async def _propagate_missed_opt_outs(
     connection: asyncpg.Connection,
     job: JobToWork | Job,
     missed: Sequence[tuple[int, int, int, int]],
-    shared_address_limit: int,
+    role_address_limit: int,
 ) -> None:
     """Propagate opt-outs over (contact, field, address, source) links, as one finished chunk."""
     links = list(dict.fromkeys(link[:3] for link in missed))
@@ -264,15 +264,15 @@ async def _propagate_missed_opt_outs(
         connection, job.account_id, sorted({link[2] for link in links})
     )
     action = get_action(job.action)
-    facts = ChunkFacts(
+    inputs = ChunkInputs(
         job_id=job.id,
         fields=frozenset(),
-        shared_address_limit=shared_address_limit,
+        role_address_limit=role_address_limit,
         links=links,
         addresses=addresses_by_id(locked),
     )
     params = action.params.model_validate(job.params)
-    decided = propagate_after_import(action, params, facts, contacts_of)
+    decided = propagate_after_import(action, params, inputs, contacts_of)
     await chunk_addresses.update_addresses(
         connection,
         job.key,

@@ -38,7 +38,7 @@ class Source(ABC):
     async def read(self, reader: ChunkReader, chunk: ClaimedChunk) -> ChunkSnapshot:
         """Read everything that the decisions on the chunk depend on.
 
-        Raises ConcurrentLink if contacts were created, or linked to a shared address of the chunk,
+        Raises ConcurrentLink if contacts were created, or linked to an address of the chunk,
         in the meantime. The transaction must then be rolled back and begun again.
         """
 
@@ -55,7 +55,7 @@ class Source(ABC):
         """
 
     async def finalize(
-        self, connection: asyncpg.Connection, job: JobToWork | Job, shared_address_limit: int
+        self, connection: asyncpg.Connection, job: JobToWork | Job, role_address_limit: int
     ) -> None:
         """Finish what the chunks left open, in the transaction that ends the job."""
-        del connection, job, shared_address_limit
+        del connection, job, role_address_limit

@@ -125,7 +125,7 @@ async def test_concurrent_opt_in_and_opt_out_of_the_same_contacts(
     """Two jobs run over the same contacts, in many small chunks and several lanes. Both complete,
     and each address ends as it would after either order.
     """
-    start_group(processes=2, CHUNK_SIZE="5", JOB_CONCURRENCY="4", SHARED_ADDRESS_LIMIT="4")
+    start_group(processes=2, CHUNK_SIZE="5", JOB_CONCURRENCY="4", ROLE_ADDRESS_LIMIT="4")
     for round_no in range(5):
         contacts, statuses = make_tangled_contacts(random.Random(round_no), 150)
         # Contact ids are unique across accounts, so each round uses its own range.

@@ -47,7 +47,7 @@ async def test_workers_do_as_the_model_says(
     start_group(
         processes=2,
         CHUNK_SIZE=str(chunk_size),
-        SHARED_ADDRESS_LIMIT=str(LIMIT),
+        ROLE_ADDRESS_LIMIT=str(LIMIT),
         JOB_CONCURRENCY="3",
     )
     url = settings.database_url or ""

@@ -135,7 +135,7 @@ async def test_mixed_lists_keep_the_invariants(pool: asyncpg.Pool, contacts: int
     await pool.execute("analyze")
     async with pool.acquire() as connection:
         for invariant in INVARIANTS:
-            found = await check_invariant(connection, invariant, shared_address_limit=10)
+            found = await check_invariant(connection, invariant, role_address_limit=10)
             assert found.violations == 0, (invariant.claim, found)
 
 

@@ -97,7 +97,7 @@ async def check_database(observer: Observer, records: Records) -> tuple[list[str
 async def _check_invariant(observer: Observer, invariant: Invariant) -> list[Violation]:
     """Return what `sluice verify` would find."""
     async with observer.pool.acquire() as connection:
-        result = await check_invariant(connection, invariant, shared_address_limit=LIMIT)
+        result = await check_invariant(connection, invariant, role_address_limit=LIMIT)
     violations = [Violation(invariant.claim, _describe(example)) for example in result.examples]
     more = result.violations - len(violations)
     return violations + ([Violation(invariant.claim, f"{more} more", more)] if more else [])

@@ -11,7 +11,7 @@ from random import Random
 from typing import NamedTuple
 
 LIMIT = 10
-"""`SHARED_ADDRESS_LIMIT` of the workers: an address that more contacts hold is a role address."""
+"""`ROLE_ADDRESS_LIMIT` of the workers: an address that more contacts hold is a role address."""
 
 TAGS = ("spring", "summer", "autumn", "winter")
 

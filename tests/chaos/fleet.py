@@ -26,7 +26,7 @@ _ENVIRONMENT = {
     "SLICE_SECONDS": "0.3",
     "RETRY_SECONDS": "0.3",
     "WATCHDOG_SECONDS": "5",
-    "SHARED_ADDRESS_LIMIT": str(LIMIT),
+    "ROLE_ADDRESS_LIMIT": str(LIMIT),
     "LOG_FORMAT": "json",
     "LOG_LEVEL": "info",
     # The receiver of completion webhooks listens on this machine.

@@ -77,7 +77,7 @@ async def run_chaos(plan: Plan, servers: ChaosServers, folder: Path, show: Show)
             database_url=processes_url,
             redis_url=proxy.url,
             queue_namespace=_NAMESPACE,
-            shared_address_limit=LIMIT,
+            role_address_limit=LIMIT,
             signing_keys=SecretStr(_SIGNING_KEYS),
             allow_private_webhooks=True,
         )

@@ -453,7 +453,7 @@ def test_a_job_that_selects_no_contact_warns(account_id, sql, database_url):
                     connection, JobKey(DEFAULT_ACCOUNT, job["id"]), chunk_size=5, max_lanes=1
                 )
                 if job["plan_first"]:
-                    limits = {"chunk_size": 5, "shared_address_limit": 10}
+                    limits = {"chunk_size": 5, "role_address_limit": 10}
                     await forecast_job(
                         connection, pool, JobKey(DEFAULT_ACCOUNT, job["id"]), **limits
                     )

@@ -32,11 +32,11 @@ async def test_a_cancelled_import_propagates_its_opt_outs(pool: asyncpg.Pool, se
     text = f"Email,Email Address 2\n{rows}".encode()
     params = {"permission": True}
     job_id = await submit_job(pool, settings, "cut-short", "import", text, None, params)
-    limits = settings.model_copy(update={"shared_address_limit": LIMIT})
+    limits = settings.model_copy(update={"role_address_limit": LIMIT})
     async with pool.acquire() as connection:
         await plan_job(connection, await key_of(pool, job_id), chunk_size=1, max_lanes=1)
         job = await job_progress.get_job_to_work(connection, await key_of(pool, job_id))
-        runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
+        runner = ChunkRunner.for_job(job, role_address_limit=LIMIT, worker="test")
         await runner.run_next(connection)
     assert (await statuses_of(pool, account_id))["a0@example.com"] == ("single_opt_in", False)
     await cancel(pool, limits, None, job_id)
@@ -79,9 +79,9 @@ async def test_an_import_paused_before_its_end_is_not_finalized(
         async with holding.transaction():
             await lock_job_shared(holding, job_id)
             end = asyncio.create_task(
-                fail_job(ending, job, "it broke", shared_address_limit=LIMIT)
+                fail_job(ending, job, "it broke", role_address_limit=LIMIT)
                 if is_failure
-                else complete_job(ending, job, shared_address_limit=LIMIT)
+                else complete_job(ending, job, role_address_limit=LIMIT)
             )
             await wait_until_lock_contended(pool, what="the end waits for the lock")
             await pool.execute("update jobs set state = 'paused' where id = $1", job_id)
@@ -108,10 +108,10 @@ async def test_an_ending_import_counts_links_of_another_import(
     async with pool.acquire() as linking, pool.acquire() as finalizing:
         job = await job_progress.get_job_to_work(linking, await key_of(pool, other))
         last = await job_progress.get_job_to_work(linking, await key_of(pool, ending))
-        runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
+        runner = ChunkRunner.for_job(job, role_address_limit=LIMIT, worker="test")
         async with linking.transaction():
             assert await runner.run_next(linking)
-            end = asyncio.create_task(complete_job(finalizing, last, shared_address_limit=LIMIT))
+            end = asyncio.create_task(complete_job(finalizing, last, role_address_limit=LIMIT))
             await wait_until_lock_contended(pool, what="the end of the import waits for the chunk")
         assert await end is not None
     await driver.work(other)

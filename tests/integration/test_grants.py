@@ -25,7 +25,7 @@ from tests.kit.servers import PROCESS_ROLE, process_role_url
 SQL = Path(queries.__file__).parent / "sql"
 SUBJECTS = sorted(path.stem for path in SQL.glob("*.sql"))
 
-OWNER_ONLY = {"grants", "deployment.set_min_code_revision", "deployment.set_shared_address_limit"}
+OWNER_ONLY = {"grants", "deployment.set_min_code_revision", "deployment.set_role_address_limit"}
 """Subjects, or statements as `subject.name`, that only the owner of the tables runs."""
 
 FILLED_BY_COPY = {"results", "import_rows", "import_rejections", "job_addresses", "job_contacts"}

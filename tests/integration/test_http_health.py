@@ -179,7 +179,7 @@ async def test_a_plan_that_waits_for_confirmation_needs_no_worker(pool, settings
         # A plan to be counted is one unit of work, whatever its number of chunks.
         assert (await scale())["pending_chunks"] == 1
         await forecast_job(
-            connection, pool, JobKey(DEFAULT_ACCOUNT, job), chunk_size=1, shared_address_limit=10
+            connection, pool, JobKey(DEFAULT_ACCOUNT, job), chunk_size=1, role_address_limit=10
         )
     await move_into_past(pool, 1_000)
     planned = await scale()

@@ -39,7 +39,7 @@ async def planner(pool):
                         pool,
                         JobKey(DEFAULT_ACCOUNT, job_id),
                         chunk_size=2,
-                        shared_address_limit=10,
+                        role_address_limit=10,
                     )
             await asyncio.sleep(0.02)
 

@@ -71,7 +71,7 @@ class ImmediateRunner:
     def __init__(self, pool: asyncpg.Pool, settings: Settings, parallel: int) -> None:
         self.runner = InProcessRunner(pool, settings, chunk_size=2, parallel=parallel)
         self.pool = pool
-        self.settings = settings.model_copy(update={"shared_address_limit": LIMIT})
+        self.settings = settings.model_copy(update={"role_address_limit": LIMIT})
 
     async def __call__(self, account, action, what, fields, params) -> int:
         """Apply an opt-out immediately, or run another job in process; return the job's id."""

@@ -81,7 +81,7 @@ class ImportDriver:
         """Opt the address out as its recipient would."""
         await opt_out_immediately(
             self.pool,
-            self.settings.model_copy(update={"shared_address_limit": LIMIT}),
+            self.settings.model_copy(update={"role_address_limit": LIMIT}),
             opt_out_request(
                 account=self.account,
                 addresses=[address],
@@ -120,14 +120,14 @@ async def _verified(pool: asyncpg.Pool, driver: ImportDriver):
     yield
     async with pool.acquire() as connection:
         for invariant in INVARIANTS:
-            found = await check_invariant(connection, invariant, shared_address_limit=LIMIT)
+            found = await check_invariant(connection, invariant, role_address_limit=LIMIT)
             assert not found.violations, (invariant.name, found.examples)
 
 
 async def test_repeated_imports_leave_one_contact_that_can_opt_out(
     pool: asyncpg.Pool, driver: ImportDriver
 ):
-    """Importing one contact more often than SHARED_ADDRESS_LIMIT leaves a single contact. Its
+    """Importing one contact more often than ROLE_ADDRESS_LIMIT leaves a single contact. Its
     opt-out is propagated to its other address.
     """
     jobs = [await driver.import_rows(NIGHTLY) for _ in range(LIMIT + 2)]

@@ -55,7 +55,7 @@ async def check_all(
     """Return the result of each invariant that is violated."""
     found = {
         each.name: await check_invariant(
-            connection, each, shared_address_limit=LIMIT, account_id=account_id
+            connection, each, role_address_limit=LIMIT, account_id=account_id
         )
         for each in INVARIANTS
     }
@@ -251,7 +251,7 @@ def use_database(monkeypatch: pytest.MonkeyPatch, servers: ServerUrls, tmp_path:
     def use(url: str) -> None:
         monkeypatch.setenv("DATABASE_URL", url)
         monkeypatch.setenv("REDIS_URL", servers.redis_url)
-        monkeypatch.setenv("SHARED_ADDRESS_LIMIT", str(LIMIT))
+        monkeypatch.setenv("ROLE_ADDRESS_LIMIT", str(LIMIT))
         monkeypatch.chdir(tmp_path)
 
     return use

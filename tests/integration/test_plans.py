@@ -81,7 +81,7 @@ class PlanDriver:
                 self.pool,
                 JobKey(account_id, job_id),
                 chunk_size=self.chunk_size,
-                shared_address_limit=LIMIT,
+                role_address_limit=LIMIT,
             )
 
     async def job(self, job_id: int) -> jobs.Job:

@@ -228,7 +228,7 @@ async def write_as_chunks(connection: asyncpg.Connection) -> None:
         connection,
         JobKey(ACCOUNT, IMPORT),
         item_ids=import_arguments["item_ids"],
-        shared_address_limit=10,
+        role_address_limit=10,
     )
     created = await import_chunks.create_contacts(
         connection,

@@ -29,7 +29,7 @@ async def test_no_contact_is_rejected_after_the_job_was_stopped(
     async with pool.acquire() as connection:
         job = await job_progress.get_job_to_work(connection, await key_of(pool, job_id))
         assert job is not None
-        runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
+        runner = ChunkRunner.for_job(job, role_address_limit=LIMIT, worker="test")
         with pytest.raises(ChunkFailed) as failed:
             await runner.run_next(connection)
         await stop(driver, job_id)
@@ -59,7 +59,7 @@ async def test_a_held_lock_does_not_count_as_an_attempt(
     async with pool.acquire() as console, pool.acquire() as connection:
         job = await job_progress.get_job_to_work(connection, await key_of(pool, job_id))
         assert job is not None
-        runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
+        runner = ChunkRunner.for_job(job, role_address_limit=LIMIT, worker="test")
         async with console.transaction():
             await console.execute("select from email_addresses for update")
             with pytest.raises(ChunkFailed) as failed:

@@ -48,20 +48,20 @@ async def test_opting_out_again_propagates_after_the_limit_was_raised(
 
     found = [row["contact_id"] for row in await pool.fetch(LIMIT_RAISED)]
     job_id = await submit_job(pool, settings, "default", "opt_out", found, [1], {"note": "raised"})
-    await run_job(pool, job_id, shared_address_limit=20)
+    await run_job(pool, job_id, role_address_limit=20)
 
     expected = dict(statuses)
     expected |= {f"own{n}@example.com": ("admin", True) for n in range(1, 13)}
     assert await statuses_of(pool, account_id) == expected
 
 
-async def run_job(pool: asyncpg.Pool, job_id: int, *, shared_address_limit: int) -> None:
+async def run_job(pool: asyncpg.Pool, job_id: int, *, role_address_limit: int) -> None:
     """Do the job in this process with this limit."""
     async with pool.acquire() as connection:
         await plan_job(connection, await key_of(pool, job_id), chunk_size=5, max_lanes=1)
         job = await job_progress.get_job_to_work(connection, await key_of(pool, job_id))
         assert job is not None
-        runner = ChunkRunner.for_job(job, shared_address_limit=shared_address_limit, worker="test")
+        runner = ChunkRunner.for_job(job, role_address_limit=role_address_limit, worker="test")
         while await runner.run_next(connection):
             pass
         assert await job_progress.complete_job(connection, await key_of(pool, job_id)) is not None

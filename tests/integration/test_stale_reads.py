@@ -75,7 +75,7 @@ async def plan_runner(
         await plan_job(connection, await key_of(pool, job_id), chunk_size=chunk_size, max_lanes=1)
         job = await job_progress.get_job_to_work(connection, await key_of(pool, job_id))
     assert job is not None
-    return ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
+    return ChunkRunner.for_job(job, role_address_limit=LIMIT, worker="test")
 
 
 async def run_one_chunk(pool: asyncpg.Pool, runner: ChunkRunner) -> ChunkResult | None:

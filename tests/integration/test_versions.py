@@ -140,7 +140,7 @@ async def test_a_limit_that_differs_is_logged(settings, monkeypatch):
         options = connect_options(settings.database_url or "", pgbouncer=False)
         connection = await asyncpg.connect(**options)
         try:
-            return await connection.fetchval("select shared_address_limit from deployment")
+            return await connection.fetchval("select role_address_limit from deployment")
         finally:
             await connection.close()
 
@@ -148,12 +148,12 @@ async def test_a_limit_that_differs_is_logged(settings, monkeypatch):
         urls = {"database_url": settings.database_url, "redis_url": settings.redis_url}
         return Settings(**urls, **limit)
 
-    monkeypatch.delenv("SHARED_ADDRESS_LIMIT", raising=False)
+    monkeypatch.delenv("ROLE_ADDRESS_LIMIT", raising=False)
     assert await read_stored_limit() is None
     for limit, expected, expected_events in (
         ({}, 10, ["setting.changed"]),
         ({}, 10, []),
-        ({"shared_address_limit": 25}, 25, ["setting.changed"]),
+        ({"role_address_limit": 25}, 25, ["setting.changed"]),
         ({}, 25, ["setting.differs"]),
     ):
         with capture_logs() as lines:

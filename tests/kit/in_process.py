@@ -42,10 +42,10 @@ class InProcessRunner:
                 connection, JobKey(account_id, job_id), chunk_size=self.chunk_size, max_lanes=1
             )
             job = await job_progress.get_job_to_work(connection, JobKey(account_id, job_id))
-        runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
+        runner = ChunkRunner.for_job(job, role_address_limit=LIMIT, worker="test")
         await asyncio.gather(*(self._lane(runner) for _ in range(self.parallel)))
         async with self.pool.acquire() as connection:
-            ended = await complete_job(connection, job, shared_address_limit=LIMIT)
+            ended = await complete_job(connection, job, role_address_limit=LIMIT)
             assert ended is not None
 
     async def _lane(self, runner: ChunkRunner) -> None:

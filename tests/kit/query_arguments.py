@@ -176,7 +176,7 @@ FIXED: dict[str, Any] = {
     "selected": 1,
     "selection": {},
     "share": 0.5,
-    "shared_address_limit": 10,
+    "role_address_limit": 10,
     "stalled_after_seconds": 5.0,
     "sources": [0] * 34,
     "propagating": [0] * 34,

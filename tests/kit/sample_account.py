@@ -47,7 +47,7 @@ class AccountDriver:
         self.pool = pool
         # The jobs run in this process, so no Redis is needed.
         self.settings = settings.model_copy(
-            update={"shared_address_limit": LIMIT, "redis_url": "redis://127.0.0.1:1/0"}
+            update={"role_address_limit": LIMIT, "redis_url": "redis://127.0.0.1:1/0"}
         )
         self.account = account
 
@@ -73,7 +73,7 @@ class AccountDriver:
                 connection, JobKey(account_id, job_id), chunk_size=chunk_size, max_lanes=1
             )
             job = await self._job(connection, job_id)
-            runner = ChunkRunner.for_job(job, shared_address_limit=LIMIT, worker="test")
+            runner = ChunkRunner.for_job(job, role_address_limit=LIMIT, worker="test")
             failure_handler = FailureHandler(job, "test", 0.0)
             for _ in range(chunks) if chunks is not None else count():
                 try:
@@ -83,7 +83,7 @@ class AccountDriver:
                     error = failed.__cause__ or failed
                     await failure_handler.handle(connection, failed.chunk, error, is_counted=False)
             if chunks is None:
-                ended = await complete_job(connection, job, shared_address_limit=LIMIT)
+                ended = await complete_job(connection, job, role_address_limit=LIMIT)
                 assert ended is not None
 
     async def run(self, action, what, fields=None, **params) -> int:
@@ -118,9 +118,7 @@ class AccountDriver:
         """End the job as failed."""
         async with self.pool.acquire() as connection:
             job = await self._job(connection, job_id)
-            assert await fail_job(
-                connection, job, "it could not be done", shared_address_limit=LIMIT
-            )
+            assert await fail_job(connection, job, "it could not be done", role_address_limit=LIMIT)
 
     async def pause(self, job_id: int) -> None:
         """Pause the job, as a user may at any time."""

@@ -62,7 +62,7 @@ async def get_address(
             account_id=caller.account_id,
             match_key=match_key,
             limit=limit,
-            shared_address_limit=state.settings.shared_address_limit,
+            role_address_limit=state.settings.role_address_limit,
         )
     link = one_click_url(state.settings, str(request.base_url), caller.account_id, address_id)
     return AddressResponse(**dict(view), one_click_url=link)

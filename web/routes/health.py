@@ -61,7 +61,7 @@ class ScaleResponse(QueueLoad):
     long the oldest of these has waited. `work_seconds` is how long the work would take one chunk
     after the other. `due_webhooks` counts completion webhooks that wait for delivery.
 
-    `suggested_workers` is the number of worker processes to run, from 1 to MAX_WORKERS.
+    `suggested_workers` is the number of `worker` dynos to run, from 1 to MAX_WORKERS.
     """
 
     queues: list[QueueScale]

@@ -20,7 +20,7 @@ from bench.competitors.celery_sqlalchemy.bulk_decisions import (
 )
 from bench.competitors.celery_sqlalchemy.tables import Address, Link, Result
 from bench.competitors.jobs import Job
-from bench.competitors.rules import OPTED_OUT, SHARED_ADDRESS_LIMIT, is_role
+from bench.competitors.rules import OPTED_OUT, ROLE_ADDRESS_LIMIT, is_role
 
 _COLUMNS = (
     Address.id,
@@ -89,7 +89,7 @@ def _with_opted_out_sibling(
                 other.address_id != held.address_id,
                 Address.status.in_(OPTED_OUT),
                 Address.propagated_from.is_(None),
-                Address.contact_count <= SHARED_ADDRESS_LIMIT,
+                Address.contact_count <= ROLE_ADDRESS_LIMIT,
             )
         )
         exposed.update(session.scalars(statement))

@@ -6,7 +6,7 @@ from typing import LiteralString, cast
 from psycopg import AsyncConnection
 
 from bench.competitors.jobs import Job
-from bench.competitors.rules import SHARED_ADDRESS_LIMIT
+from bench.competitors.rules import ROLE_ADDRESS_LIMIT
 
 
 def _sql(name: str) -> LiteralString:
@@ -29,7 +29,7 @@ async def work(
         "fields": job.fields,
         "chunk_no": chunk_no,
         "contact_ids": contact_ids,
-        "shared_address_limit": SHARED_ADDRESS_LIMIT,
+        "role_address_limit": ROLE_ADDRESS_LIMIT,
     }
     async with connection.transaction():
         for statement in _STATEMENTS[job.action]:

@@ -11,7 +11,7 @@ with mine as materialized (
     join contact_emails h on h.account_id = a.account_id and h.address_id = a.id
     join contact_emails o on o.account_id = h.account_id and o.contact_id = h.contact_id
     where m.field = any(%(fields)s::smallint[])
-      and a.contact_count > 1 and a.contact_count <= %(shared_address_limit)s
+      and a.contact_count > 1 and a.contact_count <= %(role_address_limit)s
 )
 select count(*)
 from (

@@ -30,7 +30,7 @@ with rules (status, outcome, reason) as (
     join links x on x.contact_id = y.contact_id and x.address_id <> y.address_id
     where y.status in ('admin', 'manual', 'list_unsubscribe', 'feedback', 'spam')
       and y.propagated_from is null
-      and y.contact_count <= %(shared_address_limit)s
+      and y.contact_count <= %(role_address_limit)s
     union
     -- On any other contact that holds a shared address.
     select x.address_id
@@ -44,7 +44,7 @@ with rules (status, outcome, reason) as (
       and x.status = 'non_marketable'
       and y.status in ('admin', 'manual', 'list_unsubscribe', 'feedback', 'spam')
       and y.propagated_from is null
-      and y.contact_count <= %(shared_address_limit)s
+      and y.contact_count <= %(role_address_limit)s
 ), decided as materialized (
     -- `again`: the job has changed the address before, in an earlier row or in another chunk.
     select l.contact_id, l.field, l.address_id, l.status,

@@ -18,7 +18,7 @@ with mine as materialized (
     join email_addresses y on y.account_id = %(account_id)s and y.id = s.address_id
     join contact_emails h on h.account_id = y.account_id and h.address_id = y.id
     join contact_emails o on o.account_id = h.account_id and o.contact_id = h.contact_id
-    where y.contact_count > 1 and y.contact_count <= %(shared_address_limit)s
+    where y.contact_count > 1 and y.contact_count <= %(role_address_limit)s
 ), reached as materialized (
     select distinct on (x.id) s.contact_id, s.field, x.id, x.status, s.source_id
     from spreading s

@@ -97,7 +97,7 @@ create table contacts (
     -- The contact's id in the system that its file came from.
     external_id text,
     -- Whether another contact had the same addresses when this one was created: they count as one person for
-    -- SHARED_ADDRESS_LIMIT.
+    -- ROLE_ADDRESS_LIMIT.
     is_repeat boolean not null default false,
     created_at timestamptz not null default now(),
     primary key (account_id, id)
@@ -530,14 +530,14 @@ create table deployment (
     only_row boolean primary key default true check (only_row),
     -- Code that knows this revision may use the database.
     min_code_revision text not null,
-    -- SHARED_ADDRESS_LIMIT as `sluice migrate` stored it; null before that.
-    shared_address_limit integer check (shared_address_limit >= 1)
+    -- ROLE_ADDRESS_LIMIT as `sluice migrate` stored it; null before that.
+    role_address_limit integer check (role_address_limit >= 1)
 );
 
 
 -- Functions that statements use.
 
--- How many persons hold an address, for SHARED_ADDRESS_LIMIT; at least two if two contacts hold it.
+-- How many persons hold an address, for ROLE_ADDRESS_LIMIT; at least two if two contacts hold it.
 create function person_count(contact_count int, repeat_count int) returns int
 language sql immutable as
 $$ select greatest(contact_count - repeat_count, least(contact_count, 2)) $$;
