@@ -127,11 +127,12 @@ async def create_contacts(
     `initial_statuses_by_stated` has for that status. Each contact of the chunk gets the `tag`.
     Raises ConcurrentLink if another transaction has just created one of the addresses or contacts.
     """
-    matches, additions = recognized.matches, recognized.additions
+    additions = recognized.additions
     new_rows = {
         **job._asdict(),
-        "item_ids": [id_ for id_ in item_ids if id_ not in matches] if matches else item_ids,
+        "item_ids": [id_ for id_ in item_ids if id_ not in recognized.matches],
         "repeats": list(recognized.repeats),
+        "without_external_id": list(recognized.without_external_id),
     }
     added = {
         "added_item_ids": [each.item_id for each in additions],
@@ -139,9 +140,7 @@ async def create_contacts(
         "added_fields": [each.field for each in additions],
     }
     with detect_concurrent_insert():
-        await _sql.insert_contacts(
-            connection, without_external_id=list(recognized.without_external_id), **new_rows
-        )
+        await _sql.insert_contacts(connection, **new_rows)
         ids, contact_counts, version, *links = await _sql.insert_links(
             connection,
             status=initial_status,
@@ -159,9 +158,8 @@ async def create_contacts(
     await _sql.insert_contact_tags(
         connection, **job._asdict(), tag=tag, item_ids=item_ids, **_recognized_columns(recognized)
     )
-    return CreatedRows(
-        dict(zip(ids, contact_counts, strict=True)), version, list(zip(*links, strict=True))
-    )
+    by_id = dict(zip(ids, contact_counts, strict=True))
+    return CreatedRows(by_id, version, list(zip(*links, strict=True)))
 
 
 async def _store_recognized(

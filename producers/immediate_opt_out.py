@@ -117,8 +117,7 @@ async def opt_out_immediately(
         # Outside of the block above: the pool may have no second connection to give.
         return await _defer_to_workers(pool, settings, request, actor, failed)
     if applied is None:
-        # An earlier job with this key ended without applying the opt-out: apply it now, under a new
-        # key.
+        # The earlier job ended without applying the opt-out: apply it now, under a new key.
         return await opt_out_immediately(
             pool, settings, repeat_request(request, earlier), account_id=account_id, actor=actor
         )

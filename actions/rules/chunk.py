@@ -25,8 +25,9 @@ class ChunkInputs:
     is opted out in its own right and is not a role address.
 
     `sibling_links` has the siblings of each address of several contacts, on every contact that
-    holds it; role addresses have none here. `earlier_decisions` is about addresses that this job decided on directly
-    in an earlier chunk, and whose status it has propagated since. It maps them to that decision.
+    holds it; role addresses have none here. `earlier_decisions` is about addresses that this job
+    decided on directly in an earlier chunk, and whose status it has propagated since. It maps them
+    to that decision.
 
     `row_links` is for an import with recognized contacts, which may have other addresses too. It
     has only the links that a row of the file names. `stated` has the statuses that the file states,
