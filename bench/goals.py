@@ -38,7 +38,6 @@ class Goal(NamedTuple):
 
 
 def _ratio(value: float) -> str:
-    """Write a small ratio as 1/n."""
     return f"1/{1 / value:,.0f}" if 0 < value < 0.05 else number(value)
 
 

@@ -24,8 +24,6 @@ class RequestFailed(SluiceError):
 
 
 class _Connection(NamedTuple):
-    """A kept-alive connection for one request at a time."""
-
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     head: bytes

@@ -41,7 +41,6 @@ async def measure_imports(environment: Environment) -> None:
 
 
 async def _import_by_sluice(copy: Copy, file: Path) -> tuple[float, int]:
-    """Import the file. Return the seconds and the job's id."""
     async with SLUICE.start(copy, file.parent):
         began = time.perf_counter()
         submitted = await submit_import(

@@ -36,11 +36,7 @@ _LIMITS = {"REQUESTS_PER_SECOND": "1000000", "LOG_FORMAT": "json"}
 """The rate limit of a key is not part of the measurement."""
 
 _FORMS = {"csv": "text/csv", "ndjson": "application/x-ndjson"}
-_ALL_IN: dict[str, Any] = {
-    "action": "opt_in",
-    "evidence": EVIDENCE,
-    "selection": {"all": True},
-}
+_ALL_IN: dict[str, Any] = {"action": "opt_in", "evidence": EVIDENCE, "selection": {"all": True}}
 _PLANS: dict[str, dict[str, Any]] = {
     "opt_in": _ALL_IN | {"fields": ["email1", "email2"], "mode": "plan"},
     "opt_out": {"action": "opt_out", "selection": {"all": True}, "mode": "plan"},
@@ -52,8 +48,6 @@ class _BareRoute(WebGroup):
 
 
 class _Web(NamedTuple):
-    """The measured web processes."""
-
     process_id: int
     client: httpx.Client
     opt_outs: dict[str, OptOutClient]
@@ -89,7 +83,6 @@ async def measure_http(environment: Environment) -> None:
 
 @asynccontextmanager
 async def _running_web(copy: Copy, folder: Path, account_id: int) -> AsyncIterator[_Web]:
-    """Start a web process and the bare route, each as a process of its own."""
     settings = copy.settings.model_copy(update={"signing_keys": _SIGNING_KEYS})
     key, recipients_key = [
         await create_key(copy.pool, account=account, name="bench", scopes=list(Scope))

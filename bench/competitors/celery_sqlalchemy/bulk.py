@@ -138,7 +138,6 @@ def _lock_more(
 
 
 def _write(session: Session, job: Job, chunk_no: int, decided: Decisions) -> None:
-    """Write changes and results, each by one ORM bulk statement."""
     if decided.changes:
         session.execute(
             update(Address),

@@ -39,7 +39,6 @@ def main() -> int:
 
 
 async def _prepare(opened: AsyncExitStack) -> None:
-    """Create the queue's tables, and wait for the workers."""
     await opened.enter_async_context(app.open_async())
     if not await app.check_connection_async():
         await app.schema_manager.apply_schema_async()
