@@ -18,8 +18,8 @@ token and makes its chunk a suspect (`requeue_stalled_lanes` in `db/sql/lanes.sq
 A suspect is worked on alone in its process, so that another loss points to this chunk. Its attempt
 is counted before it is made, so that it counts even if the process dies. MAX_LOSSES_OF_SUSPECT (1)
 more loss splits the chunk, and its halves are suspects too. A suspect of one item is rejected after
-MAX_LOSSES_OF_ONE_ITEM (2) more losses. The next attempt finds that limit and raises WorkersLost. If
-a suspect raises another error, the rule of 3 attempts holds.
+MAX_LOSSES_OF_ONE_ITEM (2) more losses. The attempt after the last allowed loss raises WorkersLost.
+If a suspect raises another error, the rule of 3 attempts holds, and its losses count as attempts.
 """
 
 from typing import Literal, NamedTuple, TypeAlias

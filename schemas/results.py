@@ -7,7 +7,10 @@ from schemas.statuses import Status
 
 
 class ResultKind(NamedTuple):
-    """What results have in common. Each field is a column of `results`."""
+    """What results have in common. Each field is a column of `results`.
+
+    `docs/extending.md` tells how to add one.
+    """
 
     outcome: Outcome
     reason: str | None

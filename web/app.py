@@ -1,4 +1,7 @@
-"""The application of a web process: uvicorn calls `create_app`."""
+"""The application of a web process: uvicorn calls `create_app`.
+
+`docs/extending.md` tells how to add a route.
+"""
 
 import asyncio
 import gc

@@ -95,8 +95,9 @@ select
 from locked;
 
 -- name: find_with_opted_out_sibling$
--- Which of the addresses have a sibling whose opt-out is propagated. Contacts that the job itself created do not
--- count. The first such sibling is enough: thousands of contacts hold a role address, and many chunks ask for it.
+-- Which of the addresses have a sibling that is opted out in its own right and is no role address. Contacts that the
+-- job itself created do not count. The first such sibling is enough: an address may have thousands of siblings, and
+-- many chunks ask for it.
 -- Each address is to be given once.
 select coalesce(array_agg(x.id), '{}')
 from unnest(:address_ids::bigint[]) as x (id)

@@ -190,6 +190,7 @@ with numbered as (
     set state = 'split', attempts = :attempts, error = :error, finished_at = clock_timestamp()
     where account_id = :account_id and job_id = :job_id and chunk_no = :chunk_no
     returning item_ids, pairs / cardinality(item_ids) as fields,
+        -- Halves of a suspect are suspects without attempts; null stays null.
         suspect_attempts * 0 as suspect_attempts
 )
 insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs, suspect_attempts)
