@@ -75,7 +75,7 @@ async def insert_completed_job(
                 changed_ids=ids,
                 changed_from=[changes[id_][0] for id_ in ids],
                 changed_to=[changes[id_][1] for id_ in ids],
-                changed_by=[changes[id_][2] for id_ in ids],
+                propagated_from=[changes[id_][2] for id_ in ids],
                 versions=[versions[id_] for id_ in ids],
                 worker=worker,
                 duration_ms=duration_ms,

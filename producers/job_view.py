@@ -216,7 +216,7 @@ _COMPUTED_FIELDS = {"fields", "warning", "counts"}
 
 
 def _row_values(job: jobs.Job, counts: job_progress.JobCounts | None = None) -> dict[str, Any]:
-    """Return the fields of a `JobSummary`, those that change while a job runs from `counts`."""
+    """Return the fields of a `JobSummary`; those that change during a job come from `counts`."""
     latest = counts or job
     fields = [FIELD_NAMES[number] for number in job.fields]
     return {

@@ -10,7 +10,7 @@ from redis.retry import Retry
 from runtime.tcp_keepalive import keepalive_options
 
 REDIS_TIMEOUT_SECONDS = 5
-"""How long to wait for an answer. No command blocks in Redis, so a later answer was lost."""
+"""How long to wait for an answer. No command blocks in Redis, so a later one will not come."""
 
 
 def redis_client_options(url: str) -> dict[str, Any]:

@@ -74,7 +74,7 @@ UPLOADED = "uploaded"
 
 
 def _require_meaningful(condition: Any, info: ValidationInfo) -> Any:
-    """Reject a condition that is null or an empty list: all contacts would meet it.
+    """Reject a condition that is null, which all contacts would meet, or empty, which none would.
 
     pydantic does not validate a condition that is left out.
     """

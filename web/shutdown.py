@@ -11,8 +11,9 @@ It usually ends after 0.2 seconds, or with its last request, and after 6 seconds
 4. `web.app` stops its background tasks, cuts the pool and logs `web.stopped`. Postgres rolls back
    what was not committed.
 
-One process then ends by the signal itself. With `WEB_PROCESSES` above 1 uvicorn's master passes
-SIGTERM on to each process, waits for them and exits with status 0.
+A web process that runs alone then ends by SIGTERM itself, and after SIGINT with status 0. With
+`WEB_PROCESSES` above 1 uvicorn's master passes SIGTERM on to each process, waits for them and exits
+with status 0.
 
 SIGHUP is not handled here. It ends a web process immediately, and its requests are cut off. With
 `WEB_PROCESSES` above 1 uvicorn's master takes SIGHUP as an order to replace its processes one by

@@ -50,7 +50,7 @@ with job as (
         status_changed_at = :decided_at
     from job
     cross join unnest(:changed_ids::bigint[], :changed_from::email_status[], :changed_to::email_status[],
-                      :changed_by::bigint[], :versions::xid[])
+                      :propagated_from::bigint[], :versions::xid[])
         as c (id, from_status, to_status, source_id, version)
     where a.account_id = :account_id
       and a.id = any(:changed_ids::bigint[])

@@ -61,7 +61,7 @@ class AddressListSource(Source):
         ]
         new = dict.fromkeys(lookup.new.ids, _NEW)
         if reader.lock_all:
-            # Even an address of one contact has siblings outside the chunk: contacts are no items.
+            # Items are addresses, so siblings are outside the chunk, even those on one contact.
             snapshot = await reader.lock(links, new if reader.lookup else {}, min_contacts=1)
             addresses = {**snapshot.inputs.addresses, **new}
             snapshot = snapshot.add_inputs(addresses=addresses)

@@ -220,7 +220,7 @@ def arguments(subject: str, size: int) -> dict[str, Any]:
     return FIXED | {
         "addresses": keys,
         "address_ids": list(range(1, addresses + 1)),
-        "changed_by": [None] * addresses,
+        "propagated_from": [None] * addresses,
         "changed_from": ["confirmed"] * addresses,
         "changed_ids": list(range(1, addresses + 1)),
         "changed_to": ["admin"] * addresses,

@@ -32,7 +32,7 @@ from web.state import AppState, State
 
 
 class _PageRoute(APIRoute):
-    """A route whose problems browsers get as pages, and mail clients and programs as JSON."""
+    """A route that answers problems as pages to browsers, and as JSON to other clients."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the handler, as FastAPI documents it."""

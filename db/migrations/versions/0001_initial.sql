@@ -231,7 +231,7 @@ create table jobs (
         state <> 'completed'
         or (selected is not null and selected = applied + unchanged + rejected + empty)
     ),
-    -- This prevents a worker that takes listed addresses for contacts from completing the job.
+    -- This prevents a job over listed addresses from completing if a worker treated the addresses as contacts.
     constraint listed_addresses_are_never_empty
         check (fields <> '{0}' or state <> 'completed' or empty = 0),
     constraint ended_has_an_end
