@@ -14,8 +14,9 @@ _sql = load("hooks")
 class Hook(NamedTuple):
     """A hook and its account.
 
-    Its secrets are derived from `salt` with the signing key `key_id` (`runtime.signing`), or with
-    any of SIGNING_KEYS if that is None. The former ones are derived from `former_salt` while valid.
+    `runtime.signing` derives its secrets from `salt` and the signing key `key_id`. If `key_id` is
+    None, any of SIGNING_KEYS may be the key. After a renewal, the secrets from `former_salt` stay
+    valid for some days.
     """
 
     id: int

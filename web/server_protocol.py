@@ -145,7 +145,7 @@ class Connection(HttpToolsProtocol):
         self._monitor.remove(self)
 
     def data_received(self, data: bytes) -> None:
-        """Parse in batches, unless a request has to wait: uvicorn parses everything at once."""
+        """Parse in batches, unless a request has to wait; uvicorn parses all data in one call."""
         self.has_received_data = True
         self._unparsed += data
         if self._parse_later is None:
