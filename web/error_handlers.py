@@ -24,8 +24,7 @@ from web.problems import (
 )
 from web.state import get_state
 
-_QUOTED_LOCATIONS = ("body", "query")
-"""Where an invalid value may be quoted. Headers and paths may have keys and tokens in them."""
+_PART_NAMES = {"query": "the query parameter", "header": "the header", "path": "the path's"}
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -54,7 +53,7 @@ async def _handle_validation_error(_request: Request, error: Exception) -> Probl
     assert isinstance(error, RequestValidationError)
     found = error.errors()
     errors = [_build_error(each) for each in found[:MAX_FIELD_ERRORS]]
-    lines = [_describe_error(each["location"], each["message"]) for each in errors]
+    lines = [_describe_error(**each) for each in errors]
     if more := len(found) - len(errors):
         lines.append(f"There are {more:,} more errors.")
     told = "".join(f"\n  {line}" for line in lines)
@@ -69,40 +68,36 @@ async def _handle_validation_error(_request: Request, error: Exception) -> Probl
 
 def _describe_error(location: str, message: str) -> str:
     """Describe an error for people; `location` is for programs."""
-    part, _, rest = location.partition(".")
-    place = describe_path(rest) if rest else "the body" if part == "body" else ""
-    prefix = {"query": "the query parameter ", "header": "the header ", "path": "the path's "}
-    return f"{prefix.get(part, '')}{place}: {message}" if place else message
+    part, _, name = location.partition(".")
+    return f"{_PART_NAMES[part]} {describe_path(name)}: {message}"
 
 
 def _build_error(error: Any) -> dict[str, str]:
     return {
         "location": ".".join(shorten(str(part)) for part in error["loc"]),
-        "message": describe_error(error, quoting=error["loc"][0] in _QUOTED_LOCATIONS),
+        # Headers and paths may have keys and tokens in them.
+        "message": describe_error(error, quoting=error["loc"][0] == "query"),
     }
 
 
 async def _handle_http_exception(request: Request, error: Exception) -> ProblemResponse:
     """Answer unknown paths and methods, and malformed forms."""
     assert isinstance(error, HTTPException)
-    return build_problem_response(_http_problem(request, error))
-
-
-def _http_problem(request: Request, error: HTTPException) -> Problem:
-    status = HTTPStatus(error.status_code)
-    match status:
+    match status := HTTPStatus(error.status_code):
         case HTTPStatus.NOT_FOUND:
-            return unknown_path_problem()
+            problem = unknown_path_problem()
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            return _method_not_allowed_problem(request)
+            problem = _method_not_allowed_problem(request)
         case HTTPStatus.BAD_REQUEST:
-            return Problem(
+            problem = Problem(
                 problems.MALFORMED,
                 f"The body cannot be read: {error.detail.rstrip('.')}. Nothing was stored. Send the"
                 " complete body.",
             )
-    kind = ProblemKind(status.phrase.lower().replace(" ", "-"), int(status), status.phrase)
-    return Problem(kind, str(error.detail), headers=dict(error.headers or {}))
+        case _:
+            kind = ProblemKind(status.phrase.lower().replace(" ", "-"), int(status), status.phrase)
+            problem = Problem(kind, str(error.detail), headers=dict(error.headers or {}))
+    return build_problem_response(problem)
 
 
 def unknown_path_problem() -> Problem:
