@@ -11,8 +11,6 @@ PAGE_HEADERS = {
     ),
     # The path contains the token, which must not leak to other sites.
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
     "X-Robots-Tag": "noindex",
 }
 

@@ -5,6 +5,7 @@ import re
 import time
 import uuid
 
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime import events, logs
@@ -14,7 +15,7 @@ from web.streaming import StreamAbortedError
 
 log = logs.get_logger()
 
-SECURITY_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 """No sniffing of types, and no caching: a response may contain addresses."""
 
 _is_plain = re.compile(r"[A-Za-z0-9_.:-]{1,100}").fullmatch
@@ -43,7 +44,10 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = int(message["status"])
-                message["headers"] = _add_headers(message, notes)
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+                headers["X-Correlation-Id"] = notes.correlation_id
             await send(message)
 
         try:
@@ -82,14 +86,6 @@ def _read_correlation_id(scope: Scope) -> str:
 
 def _get_route(scope: Scope) -> str | None:
     return getattr(scope.get("route"), "path_format", None)
-
-
-def _add_headers(message: Message, notes: RequestNotes) -> list[tuple[bytes, bytes]]:
-    """Return the response's headers, and those of every response that it does not have."""
-    own = list(message.get("headers", ()))
-    names = {name.lower() for name, _ in own}
-    added = [each for each in SECURITY_HEADERS if each[0] not in names]
-    return [*own, *added, (b"x-correlation-id", notes.correlation_id.encode())]
 
 
 def _log_failure(scope: Scope, notes: RequestNotes, error: Exception) -> None:

@@ -81,9 +81,7 @@ async def follow_job(job_id: JobId, state: State, caller: JobsReader) -> Respons
     """
     await require_job(state, caller, job_id)
     return ClosingStreamingResponse(
-        _stream_events(state, caller, job_id),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store"},
+        _stream_events(state, caller, job_id), media_type="text/event-stream"
     )
 
 
