@@ -24,8 +24,6 @@ from schemas.errors import InvalidRequest
 
 T = TypeVar("T")
 
-MEDIA_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
-
 _parameter = {
     name: re.compile(rf"""(?i)[;\s]{name}\s*=\s*(?:"([^"]*)"|([^;\s"]+))""").search
     for name in ("boundary", "charset", "name")
@@ -200,9 +198,3 @@ def _split_parts(body: bytes, boundary: bytes) -> Iterator[bytes]:
         yield body[begin : max(begin, end)]
         begin = found.end()
     yield body[begin:]
-
-
-def form_body_schema(properties: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
-    """Return the OpenAPI description of a form. If none is required, the body may be anything."""
-    schema = {"properties": properties} | ({"type": "object"} if required else {})
-    return {"required": required, "content": {each: {"schema": schema} for each in MEDIA_TYPES}}

@@ -4,11 +4,11 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextvars import Context
+from dataclasses import dataclass
 
 from runtime import events, logs
-from web.problems import CLOSE_AND_RETRY, REQUEST_TIMEOUT, UNAVAILABLE, Problem
+from web.problems import CLOSE_AND_RETRY, UNAVAILABLE, Problem
 
 log = logs.get_logger()
 
@@ -35,6 +35,19 @@ REPORT_SECONDS = 10.0
 """At most one log line about bodies without room is written in this time."""
 
 
+@dataclass(slots=True, eq=False)
+class LargeBody:
+    """A body that may become large, and the room that it then reserves, in bytes."""
+
+    room: int
+    peer: str = ""
+    size: int = 0
+    progressed_at: float = 0.0
+    timeout: asyncio.Timeout | None = None
+    """The timeout of its next part; None while no part is awaited."""
+    is_evicted: bool = False
+
+
 class LargeBodyPool:
     """The large bodies of one process.
 
@@ -55,8 +68,17 @@ class LargeBodyPool:
         self._report_later: asyncio.Handle | None = None
         self._reported_at = -math.inf
 
-    async def admit(self, body: "LargeBody") -> None:
-        """Wait until there is room for the body, and reserve it; raise Problem if there is none."""
+    async def grow(self, body: LargeBody, size: int) -> None:
+        """Note how much of the body has come. The first call waits for room; may raise Problem."""
+        if body not in self._held:
+            await self._admit(body)
+        elif size - body.size >= LARGE_BODY_BYTES:
+            body.progressed_at = time.monotonic()
+        else:
+            return
+        body.size = size
+
+    async def _admit(self, body: LargeBody) -> None:
         if len(self._waiting) >= MAX_WAITING:
             # What has come of a waiting body is in memory too.
             oldest = self._waiting.pop(next(iter(self._waiting)))
@@ -82,7 +104,7 @@ class LargeBodyPool:
             headers=CLOSE_AND_RETRY,
         )
 
-    def release(self, body: "LargeBody") -> None:
+    def release(self, body: LargeBody) -> None:
         """Free the room of the body."""
         if body in self._held:
             self._remove(body)
@@ -126,7 +148,7 @@ class LargeBodyPool:
         late = time.monotonic() - self._checked_at - CHECK_SECONDS
         return late if late > STALLED_SECONDS else 0.0
 
-    def _find_stale(self) -> "list[LargeBody]":
+    def _find_stale(self) -> list[LargeBody]:
         """Return the bodies that may be evicted, the slowest first."""
         if self._stalled_seconds() > 0:
             return []
@@ -135,7 +157,7 @@ class LargeBodyPool:
         stale = (each for each in coming if each.progressed_at <= before)
         return sorted(stale, key=lambda each: each.progressed_at)
 
-    def _make_room(self, body: "LargeBody", stale: "list[LargeBody]") -> bool:
+    def _make_room(self, body: LargeBody, stale: list[LargeBody]) -> bool:
         """Evict stale bodies until there is room for the body; none if that is not enough.
 
         Return whether there is room.
@@ -159,22 +181,25 @@ class LargeBodyPool:
             self._evict(each)
         return True
 
-    def _hold(self, body: "LargeBody") -> None:
+    def _hold(self, body: LargeBody) -> None:
         self._held[body] = None
         self._free -= body.room
         self._peer_bytes[body.peer] += body.room
         body.progressed_at = time.monotonic()
 
-    def _remove(self, body: "LargeBody") -> None:
+    def _remove(self, body: LargeBody) -> None:
         del self._held[body]
         self._free += body.room
         self._peer_bytes[body.peer] -= body.room
         if not self._peer_bytes[body.peer]:
             del self._peer_bytes[body.peer]
 
-    def _evict(self, body: "LargeBody") -> None:
+    def _evict(self, body: LargeBody) -> None:
+        assert body.timeout is not None
         self._remove(body)
-        body.evict()
+        body.is_evicted = True
+        if not body.timeout.expired():
+            body.timeout.reschedule(asyncio.get_running_loop().time())
         self._evicted_count += 1
         self._report()
 
@@ -190,49 +215,3 @@ class LargeBodyPool:
         log.warning(events.BODIES_LIMITED, ended=self._evicted_count, rejected=self._rejected_count)
         self._evicted_count = self._rejected_count = 0
         self._reported_at = time.monotonic()
-
-
-class LargeBody:
-    """A body that may become large, and the room that it then reserves, in bytes."""
-
-    def __init__(self, pool: LargeBodyPool, find_peer: Callable[[], str], room: int) -> None:
-        self._find_peer = find_peer
-        self.room = room
-        self.peer = ""
-        self.progressed_at = 0.0
-        self.timeout: asyncio.Timeout | None = None
-        """The timeout of its next part; None while no part is awaited."""
-        self.is_evicted = False
-        self._pool = pool
-        self._size = 0
-
-    async def grow(self, size: int) -> None:
-        """Note how much has come. The first call waits for room, and may raise Problem."""
-        if not self._size:
-            self.peer = self._find_peer()
-            await self._pool.admit(self)
-            self._size = size
-        elif size - self._size >= LARGE_BODY_BYTES:
-            self._size = size
-            self.progressed_at = time.monotonic()
-
-    def evict(self) -> None:
-        """Stop waiting for its next part."""
-        assert self.timeout is not None
-        self.is_evicted = True
-        if not self.timeout.expired():
-            self.timeout.reschedule(asyncio.get_running_loop().time())
-
-    def release(self) -> None:
-        """Free its room."""
-        self._pool.release(self)
-
-
-def eviction_problem() -> Problem:
-    """Build the response to a body that was evicted."""
-    return Problem(
-        REQUEST_TIMEOUT,
-        "The body came slowly while others needed its memory. Nothing was stored. Send it again,"
-        " faster or in smaller parts.",
-        headers=CLOSE_AND_RETRY,
-    )

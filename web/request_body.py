@@ -12,6 +12,7 @@ from producers.invalid_request import convert_validation_error, input_too_large
 from producers.keys import Caller
 from schemas.errors import error_text
 from schemas.json_input import DuplicateName, InputTooLarge, is_deeper, read_json
+from web.middleware.body_limit import get_media_type
 from web.problems import MALFORMED, UNSUPPORTED_MEDIA_TYPE, Problem
 from web.state import get_state
 
@@ -20,15 +21,12 @@ Model = TypeVar("Model", bound=BaseModel)
 MAX_JSON_DEPTH = 32
 """How many levels of lists and objects a body may have."""
 
+_FORM_MEDIA_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
+
 _SMALL_BODY_BYTES = 16 * 1024
 """A body of this size takes a millisecond or two to parse; an unusual one takes twenty."""
 
 _has_surrogate = re.compile(r"\\u[dD][89a-fA-F]").search
-
-
-def get_media_type(request: Request) -> str:
-    """Return the media type without parameters; empty if the request names none."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def read_json_body(request: Request, caller: Caller, model: type[Model]) -> Model:
@@ -37,7 +35,7 @@ async def read_json_body(request: Request, caller: Caller, model: type[Model]) -
     Raise Problem, or InvalidRequest with a line for each error. A large body is parsed away from
     the event loop.
     """
-    if get_media_type(request) != "application/json":
+    if get_media_type(request.scope) != "application/json":
         raise Problem(
             UNSUPPORTED_MEDIA_TYPE,
             "The body must be JSON. Nothing was done. Send Content-Type: application/json.",
@@ -121,13 +119,19 @@ def not_utf_8_problem(what: str) -> Problem:
 
 def body_openapi(schema: type[BaseModel] | dict[str, Any], **more: Any) -> dict[str, Any]:
     """Return the `openapi_extra` of a route that reads its body itself, as JSON or `more` types."""
-    content = {"application/json": schema if isinstance(schema, dict) else body_schema(schema)}
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {name: {"schema": each} for name, each in (content | more).items()},
-        }
-    }
+    given = schema if isinstance(schema, dict) else body_schema(schema)
+    return _describe_content({"application/json": given, **more})
+
+
+def form_openapi(properties: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that reads a form; without `required`, any body."""
+    schema = {"properties": properties} | ({"type": "object"} if required else {})
+    return _describe_content(dict.fromkeys(_FORM_MEDIA_TYPES, schema), required=required)
+
+
+def _describe_content(schemas: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+    content = {media_type: {"schema": each} for media_type, each in schemas.items()}
+    return {"requestBody": {"required": required, "content": content}}
 
 
 def body_schema(model: type[BaseModel]) -> dict[str, Any]:
@@ -135,14 +139,13 @@ def body_schema(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
 
+    # The hook replaces each object, the innermost first.
     def resolve(part: Any) -> Any:
-        if isinstance(part, list):
-            return [resolve(item) for item in part]
-        if not isinstance(part, dict):
-            return part
-        reference = part.get("$ref", "").removeprefix("#/$defs/")
-        rest = {name: resolve(value) for name, value in part.items() if name != "$ref"}
-        return {**resolve(definitions[reference]), **rest} if reference else rest
+        return json.loads(json.dumps(part), object_hook=resolve_reference)
+
+    def resolve_reference(part: dict[str, Any]) -> dict[str, Any]:
+        name = part.pop("$ref", "").removeprefix("#/$defs/")
+        return {**resolve(definitions[name]), **part} if name else part
 
     resolved: dict[str, Any] = resolve(schema)
     return resolved

@@ -105,6 +105,14 @@ async def test_a_body_at_the_limit_is_read(http, key_of):
     assert f"{MAX_BYTES:,}" in above_limit.json()["detail"]
 
 
+async def test_the_first_content_type_tells_the_limit(http, key_of):
+    """A second Content-Type, of a form with files, does not lift the limit of a JSON body."""
+    types = [("Content-Type", each) for each in ("application/json", "multipart/form-data")]
+    headers = [*(await key_of()).items(), *types]
+    answer = await http.post("/v1/jobs", content=b"x" * (MAX_BYTES + 1), headers=headers)
+    assert is_problem(answer, 413, "body-too-large")
+
+
 async def test_a_stalled_body_times_out(app, key_of, monkeypatch):
     """If the next part does not arrive in time, the answer is 408 and the connection is closed."""
     monkeypatch.setattr(body_limit, "BODY_TIMEOUT_SECONDS", 0.05)

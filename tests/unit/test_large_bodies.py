@@ -17,8 +17,8 @@ ROOM = 1_000
 
 async def coming(bodies: LargeBodyPool, peer: str, room: int) -> tuple[LargeBody, asyncio.Task]:
     """Return a body that holds room, and the task that waits for its next part."""
-    body = LargeBody(bodies, lambda: peer, room)
-    await body.grow(LARGE_BODY_BYTES + 1)
+    body = LargeBody(room, peer)
+    await bodies.grow(body, LARGE_BODY_BYTES + 1)
 
     async def wait() -> None:
         with suppress(TimeoutError):
@@ -50,9 +50,9 @@ async def test_bodies_are_evicted_only_if_that_makes_room(held, peer, room):
             with suppress(Problem):
                 waits.append(await coming(bodies, *each))
         patch.setattr(large_bodies, "STALE_SECONDS", -1.0)
-        new = LargeBody(bodies, lambda: peer, room)
+        new = LargeBody(room, peer)
         try:
-            await new.grow(LARGE_BODY_BYTES + 1)
+            await bodies.grow(new, LARGE_BODY_BYTES + 1)
             has_room = True
         except Problem:
             has_room = False
@@ -80,9 +80,9 @@ async def test_a_body_that_is_too_small_is_not_evicted(monkeypatch):
     others = [await coming(bodies, peer, 400) for peer in "bc"]
     slow.progressed_at -= 60
     with pytest.raises(Problem, match="Too many large"):
-        await LargeBody(bodies, lambda: "d", 400).grow(LARGE_BODY_BYTES + 1)
+        await bodies.grow(LargeBody(400, "d"), LARGE_BODY_BYTES + 1)
     assert not slow.is_evicted
-    await LargeBody(bodies, lambda: "d", 200).grow(LARGE_BODY_BYTES + 1)
+    await bodies.grow(LargeBody(200, "d"), LARGE_BODY_BYTES + 1)
     assert slow.is_evicted
     await waiting
     for _, each in others:
@@ -100,19 +100,20 @@ async def test_a_blocked_process_evicts_no_body(monkeypatch):
     await asyncio.sleep(0)
     time.sleep(0.7)  # noqa: ASYNC251 - the event loop stands still
     with pytest.raises(Problem, match="Too many large"):
-        await LargeBody(bodies, lambda: "c", 400).grow(LARGE_BODY_BYTES + 1)
+        await bodies.grow(LargeBody(400, "c"), LARGE_BODY_BYTES + 1)
     assert not any(body.is_evicted for body, _ in held)
     for _, waiting in held:
         waiting.cancel()
 
 
-async def test_a_body_that_timed_out_can_be_evicted():
+async def test_a_body_that_timed_out_can_be_evicted(monkeypatch):
     """A timeout and an eviction may happen in the same turn of the event loop."""
+    monkeypatch.setattr(large_bodies, "STALE_SECONDS", -1.0)
     bodies = LargeBodyPool(ROOM)
-    body = LargeBody(bodies, lambda: "a", 500)
-    await body.grow(LARGE_BODY_BYTES + 1)
+    body = LargeBody(500, "a")
+    await bodies.grow(body, LARGE_BODY_BYTES + 1)
     with suppress(TimeoutError):
         async with asyncio.timeout(0) as body.timeout:
             await asyncio.Event().wait()
-    body.evict()
+    await bodies.grow(LargeBody(500, "a"), LARGE_BODY_BYTES + 1)
     assert body.is_evicted

@@ -2,21 +2,14 @@
 
 import asyncio
 import time
-from functools import partial
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.settings import Settings
-from web.large_bodies import (
-    LARGE_BODY_BYTES,
-    MAX_LARGE_BODIES,
-    LargeBody,
-    LargeBodyPool,
-    eviction_problem,
-)
+from web.large_bodies import LARGE_BODY_BYTES, MAX_LARGE_BODIES, LargeBody, LargeBodyPool
 from web.peers import get_peer
-from web.problems import BODY_TOO_LARGE, REQUEST_TIMEOUT, Problem
+from web.problems import BODY_TOO_LARGE, CLOSE_AND_RETRY, REQUEST_TIMEOUT, Problem
 
 BODY_TIMEOUT_SECONDS = 30.0
 """How long the next part of a body may take."""
@@ -53,8 +46,7 @@ class BodyLimitMiddleware:
         waited = 0.0
         declared = get_content_length(scope)
         ended = declared == 0
-        room = self._max_body_bytes if declared is None else min(declared, self._max_body_bytes)
-        large = LargeBody(self._large_bodies, partial(get_peer, scope, self._proxies), room)
+        large = LargeBody(min(declared or self._max_body_bytes, self._max_body_bytes))
 
         async def receive_limited() -> Message:
             nonlocal size, waited, ended
@@ -74,21 +66,20 @@ class BodyLimitMiddleware:
             if not ended:
                 self._require_min_rate(size, waited)
             if size > LARGE_BODY_BYTES and not accepts_files(scope):
-                await large.grow(size)
+                large.peer = large.peer or get_peer(scope, self._proxies)
+                await self._large_bodies.grow(large, size)
             return message
 
         async def send_wrapped(message: Message) -> None:
             may_be_large = declared is None or declared > self._max_body_bytes
             if message["type"] == "http.response.start" and not ended and may_be_large:
-                headers = MutableHeaders(raw=list(message.get("headers", ())))
-                headers["connection"] = "close"
-                message["headers"] = headers.raw
+                MutableHeaders(scope=message)["connection"] = "close"
             await send(message)
 
         try:
             await self._app(scope, receive_limited, send_wrapped)
         finally:
-            large.release()
+            self._large_bodies.release(large)
 
     def _require_min_rate(self, size: int, waited: float) -> None:
         if waited > self._slow_seconds and size < MIN_BYTES_PER_SECOND * waited:
@@ -102,8 +93,12 @@ def accepts_files(scope: Scope) -> bool:
     parts = form.get("schema", {}).get("properties", {}).values()
     if not any(part.get("format") == "binary" for part in parts):
         return False
-    sent: bytes = dict(scope["headers"]).get(b"content-type", b"")
-    return sent.partition(b";")[0].strip().lower() == FORM_MEDIA_TYPE.encode()
+    return get_media_type(scope) == FORM_MEDIA_TYPE
+
+
+def get_media_type(scope: Scope) -> str:
+    """Return the media type of the body without parameters; empty if the request names none."""
+    return Headers(raw=scope["headers"]).get("content-type", "").partition(";")[0].strip().lower()
 
 
 def get_content_length(scope: Scope) -> int | None:
@@ -129,7 +124,12 @@ async def _receive_in_time(receive: Receive, large: LargeBody) -> Message:
         large.timeout = None
     if large.is_evicted:
         # Perhaps the part and the eviction came in the same iteration of the event loop.
-        raise eviction_problem()
+        raise Problem(
+            REQUEST_TIMEOUT,
+            "The body came slowly while others needed its memory. Nothing was stored. Send it"
+            " again, faster or in smaller parts.",
+            headers=CLOSE_AND_RETRY,
+        )
     return message
 
 

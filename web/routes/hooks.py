@@ -25,11 +25,11 @@ from runtime import events, logs
 from schemas.actors import Actor, ActorKind, Via
 from schemas.statuses import RECIPIENT_KINDS
 from web import problems
-from web.form_parser import form_body_schema, get_charset, parse_fields
+from web.form_parser import get_charset, parse_fields
 from web.hook_auth import authenticate_form, authenticate_signed, log_problems, log_rejected
 from web.params import ANY_PATH, PATH_ID
 from web.problems import Problem, problem_responses
-from web.request_body import body_openapi, body_schema, is_large
+from web.request_body import body_openapi, body_schema, form_openapi, is_large
 from web.request_notes import get_notes, note_job
 from web.state import AppState, State
 
@@ -71,19 +71,17 @@ class EventResults(BaseModel):
     events: list[EventResult]
 
 
-_FORM_OPENAPI: dict[str, Any] = {
-    "requestBody": form_body_schema(
-        {
-            "email": {"description": "The recipient's address."},
-            "email2": {"description": "Another address of the same recipient."},
-            "kind": {
-                "description": f"One of {', '.join(RECIPIENT_KINDS)}. Any other word means manual."
-            },
-            "event_id": {"description": "The sender's own id of the event."},
-            "contactId": {"description": "Kept as a note with the job."},
-        }
-    )
-}
+_FORM_OPENAPI = form_openapi(
+    {
+        "email": {"description": "The recipient's address."},
+        "email2": {"description": "Another address of the same recipient."},
+        "kind": {
+            "description": f"One of {', '.join(RECIPIENT_KINDS)}. Any other word means manual."
+        },
+        "event_id": {"description": "The sender's own id of the event."},
+        "contactId": {"description": "Kept as a note with the job."},
+    }
+)
 
 
 @router.post(

@@ -22,12 +22,12 @@ from schemas.requests import MAX_ID
 from web import problems
 from web.auth import JobsReader, JobsWriter
 from web.job_requests import JobCreate
-from web.middleware.body_limit import FORM_MEDIA_TYPE
+from web.middleware.body_limit import FORM_MEDIA_TYPE, get_media_type
 from web.pagination import Cursor, Limit, decode_id_cursor, encode_cursor
 from web.params import PATH_ID
 from web.prefer_wait import PLAN_WAIT_SECONDS, PreferredWait, wait_until_idle
 from web.problems import problem_responses
-from web.request_body import body_openapi, get_media_type, is_large, read_json_body
+from web.request_body import body_openapi, is_large, read_json_body
 from web.request_notes import get_notes, note_job
 from web.routes.job_uploads import read_uploaded_job, upload_form_schema
 from web.state import AppState, State
@@ -112,7 +112,7 @@ async def submit_job(
         correlation_id=get_notes().correlation_id,
     )
     store = partial(submit, state.pool, state.settings, actor=caller.actor)
-    if get_media_type(request) == FORM_MEDIA_TYPE:
+    if get_media_type(request.scope) == FORM_MEDIA_TYPE:
         async with (
             read_uploaded_job(request, state, caller) as (body, upload),
             state.long_request_slots.hold(caller.account_id),

@@ -24,9 +24,10 @@ from runtime.signing import OneClickLink, parse_one_click_token
 from schemas.actors import Actor, ActorKind, Via
 from schemas.statuses import Status
 from web import problems, unsubscribe_pages
-from web.form_parser import form_body_schema, parse_fields
+from web.form_parser import parse_fields
 from web.params import ANY_PATH
 from web.problems import EXPECTED_ERRORS, Problem, problem_responses, to_problem
+from web.request_body import form_openapi
 from web.request_notes import get_notes, note_job
 from web.state import AppState, State
 
@@ -75,7 +76,7 @@ _BODY_TIMEOUT_SECONDS = 5.0
 _MAX_BODY_BYTES = 8 * 1024
 """How many bytes of a body are read."""
 
-_BODY_OPENAPI = form_body_schema(
+_BODY_OPENAPI = form_openapi(
     {
         "List-Unsubscribe": {"description": "One-Click, from the mail client's button."},
         "confirm": {"description": "yes, from the page's button."},
@@ -104,8 +105,7 @@ _NO_SUCH_LINK: dict[int | str, dict[str, Any]] = {
 )
 async def show_unsubscribe_page(token: str, request: Request, state: State) -> HTMLResponse:
     """Show a page with a button to unsubscribe. Showing it changes nothing."""
-    link = _parse_link(request, state, token)
-    if link is None or await _find_address(state, link) is None:
+    if await _find_address(request, state, token) is None:
         get_notes().problem = problems.NOT_FOUND.slug
         return unsubscribe_pages.invalid_link_page()
     return unsubscribe_pages.confirmation_page()
@@ -119,7 +119,7 @@ async def show_unsubscribe_page(token: str, request: Request, state: State) -> H
     responses=_add_html(
         problem_responses(problems.NOT_FOUND, problems.TOO_MANY_REQUESTS, problems.UNAVAILABLE)
     ),
-    openapi_extra={"requestBody": _BODY_OPENAPI},
+    openapi_extra=_BODY_OPENAPI,
 )
 async def unsubscribe(token: str, request: Request, state: State) -> HTMLResponse:
     """Opt out the address of the link, and its siblings.
@@ -129,12 +129,12 @@ async def unsubscribe(token: str, request: Request, state: State) -> HTMLRespons
     the token in the path, such as a full stop, do not matter. There is no cookie, no login and no
     redirect.
     """
-    link = _parse_link(request, state, token)
-    linked = None if link is None else await _find_address(state, link)
-    if link is None or linked is None:
+    found = await _find_address(request, state, token)
+    if found is None:
         raise Problem(
             problems.NOT_FOUND, "This link does not exist. Nothing was changed. Check the URL."
         )
+    link, linked = found
     kind, has_ended = await _read_kind(request)
     receipt = await opt_out_immediately(
         state.pool,
@@ -159,8 +159,10 @@ async def unsubscribe(token: str, request: Request, state: State) -> HTMLRespons
     return page
 
 
-def _parse_link(request: Request, state: AppState, token: str) -> OneClickLink | None:
-    """Return what the link is for; None if its signature is invalid.
+async def _find_address(
+    request: Request, state: AppState, token: str
+) -> tuple[OneClickLink, LinkedAddress] | None:
+    """Return the link and its address; None if its signature is invalid, or no address has it.
 
     Raise Problem if it is invalid and its peer has failed too often. A valid link always works.
     """
@@ -170,14 +172,12 @@ def _parse_link(request: Request, state: AppState, token: str) -> OneClickLink |
         if state.failed_auth_limiter.is_limited(peer):
             raise state.failed_auth_limiter.problem()
         state.failed_auth_limiter.record_failure(peer)
-    return link
-
-
-async def _find_address(state: AppState, link: OneClickLink) -> LinkedAddress | None:
+        return None
     async with state.pool.acquire() as connection:
-        return await get_linked_address(
+        linked = await get_linked_address(
             connection, account_id=link.account_id, address_id=link.address_id
         )
+    return linked and (link, linked)
 
 
 async def _read_kind(request: Request) -> tuple[Status, bool]:
