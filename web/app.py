@@ -5,8 +5,9 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -81,7 +82,7 @@ def _build_app(settings: Settings) -> FastAPI:
         route.operation_id = route.name
     app = FastAPI(
         routes=routes,
-        lifespan=_lifespan(settings),
+        lifespan=partial(_lifespan, settings),
         # The pages that show the document load scripts from other sites.
         docs_url=None,
         openapi_url=None,
@@ -98,30 +99,28 @@ def _build_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        assert settings.database_url is not None
-        # Every request needs the document: an error in it must show now.
-        app.openapi()
-        pool = await make_pool(
-            settings.database_url,
-            size=settings.web_pool_size,
-            pgbouncer=settings.pgbouncer,
-            application="sluice web",
-            idle_seconds=WEB_IDLE_SECONDS,
-        )
-        state = app.state.sluice = AppState(settings, pool)
-        state.server_monitor.start()
-        log.info(events.WEB_STARTED, version=version(), commit=commit(settings))
-        try:
-            with watch_for_shutdown(state.shutting_down):
-                watching = asyncio.create_task(watch_queue(state))
-                yield
-                watching.cancel()
-        finally:
-            await state.server_monitor.stop()
-            pool.terminate()
-            log.info(events.WEB_STOPPED)
-
-    return lifespan
+@asynccontextmanager
+async def _lifespan(settings: Settings, app: FastAPI) -> AsyncIterator[None]:
+    assert settings.database_url is not None
+    # Every request needs the document: an error in it must show now.
+    app.openapi()
+    pool = await make_pool(
+        settings.database_url,
+        size=settings.web_pool_size,
+        pgbouncer=settings.pgbouncer,
+        application="sluice web",
+        idle_seconds=WEB_IDLE_SECONDS,
+    )
+    state = app.state.sluice = AppState(settings, pool)
+    monitoring = asyncio.create_task(state.server_monitor.run())
+    log.info(events.WEB_STARTED, version=version(), commit=commit(settings))
+    try:
+        with watch_for_shutdown(state.shutting_down):
+            watching = asyncio.create_task(watch_queue(state))
+            yield
+            watching.cancel()
+    finally:
+        monitoring.cancel()
+        await asyncio.wait([monitoring])
+        pool.terminate()
+        log.info(events.WEB_STOPPED)

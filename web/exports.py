@@ -11,7 +11,7 @@ from fastapi import Depends, Header, Query, Response
 
 from db import exports
 from db.exports import Export, ExportFormat, PageRequest
-from web.pagination import decode_cursor, encode_cursor
+from web.pagination import Cursor, decode_cursor, encode_cursor
 from web.problems import INVALID, Problem
 from web.state import AppState
 from web.streaming import ClosingStreamingResponse
@@ -52,9 +52,7 @@ class _ListQuery:
             description=f"The maximum number of rows of a page; {_DEFAULT_LIMIT:,} by default.",
         ),
     ] = None
-    cursor: Annotated[
-        str | None, Query(max_length=200, description="`next` of the previous page.")
-    ] = None
+    cursor: Cursor = None
     accept: Annotated[
         str | None,
         Header(

@@ -1,7 +1,7 @@
 """The OpenAPI document: what the routes declare, and what is true of all of them."""
 
 import json
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -45,17 +45,12 @@ _BODY_PROBLEMS = (
 
 def install_openapi(app: FastAPI) -> None:
     """Let `app.openapi()` and /openapi.json return the whole document."""
-
-    def document() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _build_document(app)
-        return app.openapi_schema
+    # FastAPI documents this way.
+    app.openapi = cache(partial(_build_document, app))  # type: ignore[method-assign]
 
     @cache
     def serialize() -> bytes:
-        return json.dumps(document(), ensure_ascii=False).encode()
-
-    app.openapi = document  # type: ignore[method-assign] # documented by FastAPI
+        return json.dumps(app.openapi(), ensure_ascii=False).encode()
 
     async def openapi_json(_: Request) -> Response:
         return Response(serialize(), media_type="application/json")

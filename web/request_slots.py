@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from weakref import WeakValueDictionary
 
 Release = Callable[[], None]
@@ -34,17 +34,8 @@ class RequestSlots:
     async def acquire(self, caller: object) -> Release:
         """Wait for a slot, and return the function that frees it."""
         own = self._caller_semaphores.setdefault(caller, asyncio.Semaphore(self._per_caller))
-        held: list[asyncio.Semaphore] = []
-
-        def release() -> None:
-            while held:
-                held.pop().release()
-
-        try:
+        with ExitStack() as held:
             for semaphore in [own] if self._total is None else [own, self._total]:
                 await semaphore.acquire()
-                held.append(semaphore)
-        except BaseException:
-            release()
-            raise
-        return release
+                held.callback(semaphore.release)
+            return held.pop_all().close

@@ -49,22 +49,13 @@ class ServerMonitor:
         self._queue = get_queue_outage(settings)
         self._check_requested = asyncio.Event()
         self._has_compared = False
-        self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Start the checks on the running event loop."""
-        self._tasks = [
-            asyncio.create_task(
-                self._watch(self._database, self._check_database, self._check_requested)
-            ),
-            asyncio.create_task(self._watch(self._queue, self._check_queue, asyncio.Event())),
-        ]
-
-    async def stop(self) -> None:
-        """Stop the checks."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    async def run(self) -> None:
+        """Check both servers until cancelled."""
+        await asyncio.gather(
+            self._watch(self._database, self._check_database, self._check_requested),
+            self._watch(self._queue, self._check_queue, asyncio.Event()),
+        )
 
     def check_database_soon(self) -> None:
         """Check Postgres now, because it did not answer a request."""
@@ -110,8 +101,5 @@ class ServerMonitor:
 
 
 def _ping(url: str) -> None:
-    client = redis_client(url)
-    try:
+    with redis_client(url) as client:
         client.ping()
-    finally:
-        client.close()

@@ -44,19 +44,16 @@ def watch_for_shutdown(shutting_down: asyncio.Event) -> Iterator[None]:
         yield
         return
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {each: handler for each in _SIGNALS if callable(handler := signal.getsignal(each))}
 
     def handle(number: int, frame: FrameType | None) -> None:
         loop.call_soon_threadsafe(shutting_down.set)
-        handler = before[signal.Signals(number)]
-        assert callable(handler)
-        handler(number, frame)
+        handlers[signal.Signals(number)](number, frame)
 
-    chained = [number for number, handler in before.items() if callable(handler)]
-    for number in chained:
+    for number in handlers:
         signal.signal(number, handle)
     try:
         yield
     finally:
-        for number in chained:
-            signal.signal(number, before[number])
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -38,7 +38,7 @@ async def app(settings: Settings, routed: FastAPI) -> AsyncIterator[FastAPI]:
     """
     app = create_app(settings)
     app.router.routes = routed.router.routes
-    app.openapi_schema = routed.openapi_schema
+    app.openapi = routed.openapi
     async with app.router.lifespan_context(app):
         yield app
 

@@ -2,9 +2,9 @@
 
 import errno
 import io
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, BinaryIO
 
 from fastapi import Request
 from starlette.datastructures import FormData, MutableHeaders, UploadFile
@@ -45,13 +45,6 @@ LIST_PARTS: dict[str, Callable[[BinaryIO, str], Upload]] = {
 """The parts that may have a list, which replaces that of the job's selection."""
 
 
-class UploadedJob(NamedTuple):
-    """A job and the list that came with it."""
-
-    body: JobCreate
-    upload: Upload
-
-
 def upload_form_schema() -> dict[str, Any]:
     """Return the schema of the form for the OpenAPI document."""
     return {
@@ -84,22 +77,15 @@ def upload_form_schema() -> dict[str, Any]:
 @asynccontextmanager
 async def read_uploaded_job(
     request: Request, state: AppState, caller: Caller
-) -> AsyncIterator[UploadedJob]:
+) -> AsyncIterator[tuple[JobCreate, Upload]]:
     """Read the job of a form and its list, which stays in a file on disk within the context.
 
     Raise Problem, or InvalidRequest with a line for each error. The file counts for the upload
     limits of the key within the context.
     """
     declared = get_content_length(request.scope) or 0
-    with (
-        state.upload_limiter.hold(caller.key_id, declared) as count_bytes,
-        _catch_disk_full(caller) as spooling,
-    ):
-        # Both parts may come as files. A part that is no file is kept in memory.
-        form = await _as_latin_1(request, count_bytes).form(
-            max_files=2, max_fields=2, max_part_size=MAX_JOB_PART_BYTES
-        )
-        spooling.clear()
+    with state.upload_limiter.hold(caller.key_id, declared) as count_bytes:
+        form = await _read_form(_as_latin_1(request, count_bytes), caller)
         try:
             parts = _check_parts(form)
             (name,) = parts.keys() - {_JOB_PART}
@@ -107,21 +93,18 @@ async def read_uploaded_job(
             body = await run_off_loop(
                 caller.account, lambda: _parse_job(text, name), is_long=is_large(text)
             )
-            yield UploadedJob(
-                body, LIST_PARTS[name](_part_file(parts[name]), _part_charset(parts[name]))
-            )
+            yield body, LIST_PARTS[name](_part_file(parts[name]), _part_charset(parts[name]))
         finally:
             await form.close()
 
 
-@contextmanager
-def _catch_disk_full(caller: Caller) -> Iterator[set[str]]:
-    """Raise Problem if the disk is full, until the caller empties the yielded set."""
-    spooling = {"file"}
+async def _read_form(request: Request, caller: Caller) -> FormData:
+    """Return the form, with its files on disk; raise Problem if the disk is full."""
     try:
-        yield spooling
+        # Both parts may come as files. A part that is no file is kept in memory.
+        return await request.form(max_files=2, max_fields=2, max_part_size=MAX_JOB_PART_BYTES)
     except OSError as error:
-        if not spooling or error.errno not in _DISK_FULL_ERRNOS:
+        if error.errno not in _DISK_FULL_ERRNOS:
             raise
         name = errno.errorcode[error.errno]
         log.error(events.UPLOAD_FAILED, key=caller.key_id, account=caller.account_id, error=name)

@@ -94,16 +94,9 @@ async def opt_out(request: Request, response: Response, caller: OptOutsWriter) -
     note_job(receipt.job_id)
     if not receipt.applied:
         response.status_code = HTTPStatus.ACCEPTED
-    status, propagated = receipt.status, receipt.propagated
-    if status is None:
-        status, propagated = await _read_effect(state, caller, body.address, receipt)
-    return OptOutResponse(
-        job_id=receipt.job_id,
-        applied=receipt.applied,
-        created=receipt.created,
-        status=status,
-        propagated=propagated,
-    )
+    if receipt.status is None:
+        receipt = await _add_effect(state, caller, body.address, receipt)
+    return OptOutResponse(**receipt._asdict())
 
 
 def _build_request(caller: Caller, body: OptOutRequest) -> JobRequest:
@@ -137,13 +130,16 @@ async def _require_plausible(state: AppState, caller: Caller, address: str) -> N
         )
 
 
-async def _read_effect(
+async def _add_effect(
     state: AppState, caller: Caller, address: str, receipt: OptOutReceipt
-) -> tuple[Status | None, int | None]:
-    """Return the status and the count of what another request or the workers have done."""
+) -> OptOutReceipt:
+    """Add the present status and count: this request did not apply the opt-out itself."""
     async with state.pool.acquire() as connection:
         job = await jobs.get_job(connection, receipt.job_id, account_id=caller.account_id)
         now = await address_history.get_address(
             connection, account_id=caller.account_id, match_key=normalize_address(address).match_key
         )
-    return now and now.status, job.propagated if job and receipt.applied else None
+    return receipt._replace(
+        status=now and now.status,
+        propagated=job.propagated if job and receipt.applied else None,
+    )

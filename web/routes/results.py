@@ -99,10 +99,10 @@ class ImportRejectionPage(BaseModel):
 
 
 def _list_responses(model: type[BaseModel], example: str) -> dict[int | str, dict[str, Any]]:
-    """Describe the responses of a list in each of its formats."""
+    """Describe the responses of a job's list, in each of its formats."""
     lines: dict[str, Any] = {"schema": {"type": "string"}, "example": example}
     streams = {MEDIA_TYPES[form]: lines for form in (Format.CSV, Format.NDJSON)}
-    return {200: {"model": model, "content": streams}}
+    return {200: {"model": model, "content": streams}, **problem_responses(NOT_FOUND)}
 
 
 @router.get(
@@ -110,10 +110,7 @@ def _list_responses(model: type[BaseModel], example: str) -> dict[int | str, dic
     summary="List the result of each address",
     response_class=Response,
     response_description="A page, or all rows in a stream.",
-    responses={
-        **_list_responses(ResultPage, ",".join(exports.CSV_COLUMNS) + "\n"),
-        **problem_responses(NOT_FOUND),
-    },
+    responses=_list_responses(ResultPage, ",".join(exports.CSV_COLUMNS) + "\n"),
 )
 async def list_results(
     *,
@@ -168,10 +165,7 @@ def _choose_export(
     summary="List import rejections",
     response_class=Response,
     response_description="A page, or all rows in a stream.",
-    responses={
-        **_list_responses(ImportRejectionPage, "line,reason,detail\n"),
-        **problem_responses(NOT_FOUND),
-    },
+    responses=_list_responses(ImportRejectionPage, "line,reason,detail\n"),
 )
 async def list_import_rejections(
     job_id: JobId, state: State, caller: JobsReader, query: ListQuery
