@@ -219,19 +219,15 @@ class ConnectionMonitor:
     def _check(self) -> None:
         now = self._loop.time()
         for each in list(self._all):
+            is_late = now - each.idle_since >= self._limits.header_timeout_seconds
             if each.is_unread(now, self._limits.slow_client_seconds):
                 self._abort(each, "unread")
-            elif each.is_idle and not each.transport.is_closing():
-                self._close_idle(each, now)
+            elif each.is_idle and is_late and not each.transport.is_closing():
+                if each.is_in_head:
+                    each.transport.write(_TIMEOUT_RESPONSE)
+                self._close(each, "head" if each.has_received_data else "silent")
         self._report(now)
         self._loop.call_later(CHECK_SECONDS, self._check)
-
-    def _close_idle(self, connection: "Connection", now: float) -> None:
-        if now - connection.idle_since < self._limits.header_timeout_seconds:
-            return
-        if connection.is_in_head:
-            connection.transport.write(_TIMEOUT_RESPONSE)
-        self._close(connection, "head" if connection.has_received_data else "silent")
 
     def _report(self, now: float) -> None:
         for (event, why), number in list(self._unreported.items()):
