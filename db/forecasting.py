@@ -1,6 +1,6 @@
 """Count the outcomes that a planned job would have now, without changing anything."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -8,7 +8,6 @@ import asyncpg
 from db.queries import load
 from schemas.chunk_rows import PairGroup
 from schemas.job_key import JobKey
-from schemas.requests import LISTED_ADDRESS_FIELD
 from schemas.statuses import Status
 
 _sql = load("forecasting")
@@ -47,17 +46,11 @@ async def count_held_once(
 
     Also return how many other addresses of this kind an opt-out would be propagated to.
     """
-    propagated = 0
-    counted = []
     async with connection.transaction():
         await _sql.join_by_hash(connection, memory=_MEMORY)
-        rows = _sql.count_held_once(connection, **job.parameters(), first=first, last=last)
-        async for row in rows:
-            if row["field"] is None:
-                propagated = row["rows"]
-            else:
-                counted.append(PairGroup(*row))
-    return counted, propagated
+        return await _read_counts(
+            _sql.count_held_once(connection, **job.parameters(), first=first, last=last)
+        )
 
 
 async def count_held_by_several(
@@ -68,16 +61,15 @@ async def count_held_by_several(
     Also return how many addresses an opt-out would be propagated to, without those that
     `count_held_once` returns.
     """
+    propagates = any(job.rules["sources"])
     async with connection.transaction():
         await _sql.plan_for_values(connection, memory=_MEMORY)
         large = await _sql.is_large(connection, **job.key._asdict())
-        arguments = {**job.parameters(), "large": large}
-        counted = [
-            PairGroup(*row) async for row in _sql.count_held_by_several(connection, **arguments)
-        ]
-        propagates = any(job.rules["sources"])
-        propagated = await _sql.count_propagated(connection, **arguments) if propagates else 0
-    return counted, propagated
+        return await _read_counts(
+            _sql.count_held_by_several(
+                connection, **job.parameters(), large=large, propagates=propagates
+            )
+        )
 
 
 async def count_missing(connection: asyncpg.Connection, job: ForecastJob) -> int:
@@ -89,10 +81,15 @@ async def count_list(
     connection: asyncpg.Connection, job: ForecastJob
 ) -> tuple[list[PairGroup], int]:
     """Count the listed addresses, and those to which an opt-out would be propagated from them."""
-    counted = [
-        PairGroup(
-            LISTED_ADDRESS_FIELD, row["code"], sibling_opted_out=False, first=True, rows=row["rows"]
-        )
-        async for row in _sql.count_listed(connection, **job.parameters())
-    ]
-    return counted, await _sql.count_propagated_by_list(connection, **job.parameters())
+    return await _read_counts(_sql.count_listed(connection, **job.parameters()))
+
+
+async def _read_counts(rows: AsyncIterator[asyncpg.Record]) -> tuple[list[PairGroup], int]:
+    """Return the groups of pairs, and the number of the row without a field."""
+    groups, propagated = [], 0
+    async for row in rows:
+        if row["field"] is None:
+            propagated = row["rows"]
+        else:
+            groups.append(PairGroup(*row))
+    return groups, propagated

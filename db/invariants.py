@@ -11,8 +11,10 @@ import asyncpg
 from db.queries import load
 from schemas.statuses import MARKETABLE, OPTED_OUT, OWN_RIGHT, Status
 
-_sql = load("invariants")
-_SUBJECTS = (_sql, load("invariants_of_results"), load("invariants_of_addresses"))
+_planner_sql = load("forecasting")
+_SUBJECTS = tuple(
+    load(name) for name in ("invariants", "invariants_of_results", "invariants_of_addresses")
+)
 
 MAX_EXAMPLES = 5
 """How many violations of an invariant are returned."""
@@ -110,7 +112,7 @@ async def check_invariant(
     query = next(getattr(sql, invariant.name) for sql in _SUBJECTS if hasattr(sql, invariant.name))
     async with connection.transaction(readonly=True):
         # With the default memory, grouping millions of results would mostly go through the disk.
-        await _sql.plan_for_all_rows(connection, memory=_SORT_MEMORY)
+        await _planner_sql.join_by_hash(connection, memory=_SORT_MEMORY)
         rows = [
             row
             async for row in query(
@@ -122,6 +124,6 @@ async def check_invariant(
             )
         ]
     examples = tuple(
-        InvariantViolation(*(row[name] for name in InvariantViolation._fields)) for row in rows
+        InvariantViolation(*(row.get(name) for name in InvariantViolation._fields)) for row in rows
     )
     return InvariantResult(rows[0]["violations"] if rows else 0, examples)

@@ -6,7 +6,8 @@
 -- once, for all chunks together.
 
 -- name: join_by_hash!
--- Join by hashing: the planner expects few rows, and would compare all pairs.
+-- Join by hashing: the planner does not know how many contacts a chunk lists, expects few, and would compare all pairs.
+-- Let the transaction use :memory for each sort and hash.
 select set_config('enable_nestloop', 'off', true), set_config('work_mem', :memory, true);
 
 -- name: plan_for_values!
@@ -94,16 +95,21 @@ where contact_count <= 1 and selected is null and propagated and not elsewhere;
 
 -- name: count_held_by_several
 -- For all contacts of the job: the addresses that several contacts hold, grouped as by count_held_once. Of the contacts
--- that hold an address, the one with the lowest id counts as its first.
+-- that hold an address, the one with the lowest id counts as its first. If the action :propagates, the row without a
+-- field says to how many addresses an opt-out would be propagated, without those that count_held_once counts: addresses
+-- that several contacts hold, and siblings of the selection's addresses of several contacts.
 with selected as materialized (
     select unnest(item_ids) as id from job_chunks
     where account_id = :account_id and job_id = :job_id and state = 'pending'
-), of_several as materialized (
+), known as not materialized (
     select id, contact_count, person_count(contact_count, repeat_count) as person_count,
            2 * array_position(:statuses::email_status[], status) - 1
                + (propagated_from is not null)::int as code
     from email_addresses
-    where account_id = :account_id and contact_count > 1
+    where account_id = :account_id
+), of_several as materialized (
+    select * from known
+    where contact_count > 1
       and (:large::boolean or id = any(array(
           select e.address_id from selected s
           join contact_emails e on e.account_id = :account_id and e.contact_id = s.id)))
@@ -132,53 +138,9 @@ with selected as materialized (
     join contact_emails o
         on o.account_id = :account_id and o.contact_id = x.contact_id
         and o.address_id <> x.address_id
-    join email_addresses y
-        on y.account_id = :account_id and y.id = o.address_id
-        and person_count(y.contact_count, y.repeat_count) <= :role_address_limit
+    join known y on y.id = o.address_id and y.person_count <= :role_address_limit
     where x.is_address_chosen and (:sibling_sensitive::int[])[x.code] = 1
-      and (:propagating::int[])[2 * array_position(:statuses::email_status[], y.status) - 1
-              + (y.propagated_from is not null)::int] = 1
-)
-select r.field, r.code, b.address_id is not null as sibling_opted_out, r.first, count(*) as rows
--- A full join, as above. It adds no rows.
-from rows r full join with_opted_out_sibling b on b.address_id = r.address_id
-group by 1, 2, 3, 4;
-
--- name: count_propagated$
--- To how many addresses an opt-out would be propagated, without those that count_held_once counts: addresses that
--- several contacts hold, and siblings of the selection's addresses of several contacts.
-with selected as materialized (
-    select unnest(item_ids) as id from job_chunks
-    where account_id = :account_id and job_id = :job_id and state = 'pending'
-), of_several as materialized (
-    select id, contact_count, person_count(contact_count, repeat_count) as person_count,
-           2 * array_position(:statuses::email_status[], status) - 1
-               + (propagated_from is not null)::int as code
-    from email_addresses
-    where account_id = :account_id and contact_count > 1
-      and (:large::boolean or id = any(array(
-          select e.address_id from selected s
-          join contact_emails e on e.account_id = :account_id and e.contact_id = s.id)))
-), links as materialized (
-    -- Whether the contact is selected, and whether the address is in one of the fields of such a contact.
-    select l.*, s.id is not null as chosen,
-           bool_or(s.id is not null and l.field = any(:fields::smallint[]))
-               over (partition by l.address_id) as is_address_chosen
-    from (
-        select e.contact_id, e.field, a.id as address_id, a.code, a.person_count
-        from of_several a
-        join contact_emails e on e.account_id = :account_id and e.address_id = a.id
-    ) l
-    -- A full join cannot become a nested loop. An inner join would, because the planner expects few rows of a new
-    -- selection. The WHERE drops contacts without such an address, in a form that keeps the join a full one.
-    full join selected s on s.id = l.contact_id
-    where (l.address_id is not null) is not false
-), known as not materialized (
-    select id, contact_count, person_count(contact_count, repeat_count) as person_count,
-           2 * array_position(:statuses::email_status[], status) - 1
-               + (propagated_from is not null)::int as code
-    from email_addresses
-    where account_id = :account_id
+      and (:propagating::int[])[y.code] = 1
 ), chosen as materialized (
     select distinct address_id as id from links where is_address_chosen
 ), siblings_of_selected as (
@@ -222,7 +184,12 @@ with selected as materialized (
     except
     select id from beyond where chosen and field = any(:fields::smallint[])
 )
-select count(*) from propagated;
+select r.field, r.code, b.address_id is not null as sibling_opted_out, r.first, count(*) as rows
+-- A full join, as above. It adds no rows.
+from rows r full join with_opted_out_sibling b on b.address_id = r.address_id
+group by 1, 2, 3, 4
+union all
+select null, null, null, null, count(*) from propagated where :propagates::boolean;
 
 -- name: count_missing$
 -- How many of the selected ids belong to no contact; only listed ids can.
@@ -234,38 +201,33 @@ from (
 where not exists (select from contacts c where c.account_id = :account_id and c.id = s.id);
 
 -- name: count_listed
--- The listed addresses by code; null for those that the account does not know.
-select case when a.id is not null then
-           2 * array_position(:statuses::email_status[], a.status) - 1
-               + (a.propagated_from is not null)::int end as code,
-       count(*) as rows
-from job_addresses l
-left join email_addresses a on a.account_id = :account_id and a.match_key = l.match_key
-where l.account_id = :account_id and l.job_id = :job_id
-group by 1;
-
--- name: count_propagated_by_list$
--- To how many addresses the opt-outs of a list would be propagated, on any contact.
-with listed as materialized (
-    select a.id, 2 * array_position(:statuses::email_status[], a.status) - 1
-               + (a.propagated_from is not null)::int as code,
-           person_count(a.contact_count, a.repeat_count) as person_count
-    from job_addresses l
-    join email_addresses a on a.account_id = :account_id and a.match_key = l.match_key
+-- The listed addresses, grouped as by count_held_once: their field is 0, and those that the account does not know have
+-- no code. The row without a field says to how many addresses their opt-outs would be propagated, on any contact.
+with known as not materialized (
+    select id, match_key, person_count(contact_count, repeat_count) as person_count,
+           2 * array_position(:statuses::email_status[], status) - 1
+               + (propagated_from is not null)::int as code
+    from email_addresses
+    where account_id = :account_id
+), listed as materialized (
+    select k.id, k.code, k.person_count
+    from job_addresses l left join known k on k.match_key = l.match_key
     where l.account_id = :account_id and l.job_id = :job_id
-)
-select count(*)
-from (
+), propagated as (
     select x.id
     from listed y
     join contact_emails h on h.account_id = :account_id and h.address_id = y.id
     join contact_emails o
         on o.account_id = :account_id and o.contact_id = h.contact_id and o.address_id <> y.id
-    join email_addresses x on x.account_id = :account_id and x.id = o.address_id
+    join known x on x.id = o.address_id
     where y.person_count <= :role_address_limit
-      and (:reach::int[])[2 * array_position(:statuses::email_status[], x.status) - 1
-              + (x.propagated_from is not null)::int] & (:beyond_sources::int[])[y.code] <> 0
+      and (:reach::int[])[x.code] & (:beyond_sources::int[])[y.code] <> 0
     -- Not `not exists`: the planner takes a list that was just uploaded for one row, and would compare all pairs.
     except
     select id from listed
-) propagated;
+)
+select 0 as field, code, false as sibling_opted_out, true as first, count(*) as rows
+from listed
+group by code
+union all
+select null, null, null, null, count(*) from propagated;

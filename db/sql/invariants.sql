@@ -8,14 +8,9 @@
 -- Each query is one statement, so it sees one snapshot. All invariants but `every_job_has_ended` hold at every moment,
 -- because a chunk commits as a whole.
 
--- name: plan_for_all_rows!
--- Let the transaction use :memory for each sort and hash, and join large tables by reading them once. The planner does
--- not know how many contacts a chunk lists, expects few, and would look up each of millions.
-select set_config('work_mem', :memory, true), set_config('enable_nestloop', 'off', true);
-
 -- name: every_job_has_ended
 -- Jobs that wait to be planned or run. If no job is in work there are none; a paused job may wait.
-select j.account_id, j.id as job_id, null::bigint as contact_id, null::bigint as address_id,
+select j.account_id, j.id as job_id,
        format('%s since %s', j.state,
               (select max(s.entered_at) from job_states s
                where s.account_id = j.account_id and s.job_id = j.id)) as detail,
@@ -86,8 +81,7 @@ with planned as (
     left join listed l on l.account_id = j.account_id and l.job_id = j.id
     where :account_id::bigint is null or j.account_id = :account_id
 )
-select account_id, job_id, null::bigint as contact_id, null::bigint as address_id, detail,
-       count(*) over () as violations
+select account_id, job_id, detail, count(*) over () as violations
 from compared
 where detail <> ''
 order by job_id
@@ -95,7 +89,7 @@ limit :limit;
 
 -- name: job_counts_are_those_of_its_chunks
 -- Ended jobs whose counts are not the sums of their done chunks. The counts of other jobs lag.
-select j.account_id, j.id as job_id, null::bigint as contact_id, null::bigint as address_id,
+select j.account_id, j.id as job_id,
        format('the job says %s applied, %s unchanged, %s rejected, %s empty, %s propagated;'
               ' its chunks %s, %s, %s, %s, %s',
               j.applied, j.unchanged, j.rejected, j.empty, j.propagated,
@@ -143,8 +137,7 @@ with standing as (
     left join standing s on s.account_id = j.account_id and s.job_id = j.id and s.left_at = 'infinity'
     where s.state is distinct from j.state
 )
-select u.account_id, u.job_id, null::bigint as contact_id, null::bigint as address_id, u.detail,
-       count(*) over () as violations
+select u.account_id, u.job_id, u.detail, count(*) over () as violations
 from untimely u
 where :account_id::bigint is null or u.account_id = :account_id
 order by u.job_id, u.chunk_no, u.detail
@@ -153,7 +146,7 @@ limit :limit;
 -- name: every_job_has_its_actor
 -- Jobs whose actor is not that of their submission: there is exactly one event, by the same actor via the same entry
 -- point. Jobs without an actor have none.
-select j.account_id, j.id as job_id, null::bigint as contact_id, null::bigint as address_id,
+select j.account_id, j.id as job_id,
        format('job of %s, submitted %s times by %s', coalesce(j.actor_kind, 'no actor'),
               count(t.id), coalesce(min(t.actor_kind), 'no actor')) as detail,
        count(*) over () as violations
@@ -191,7 +184,7 @@ with steps as (
     group by account_id, job_id, event
     having sum(happened) <> sum(kept)
 )
-select j.account_id, c.job_id, null::bigint as contact_id, null::bigint as address_id,
+select j.account_id, c.job_id,
        format('%s happened %s times, and is recorded %s times', c.event, c.happened, c.kept) as detail,
        count(*) over () as violations
 from counted c
@@ -203,7 +196,7 @@ limit :limit;
 
 -- name: activity_stays_within_its_account
 -- Activity whose subject or actor belongs to another account.
-select t.account_id, t.job_id, null::bigint as contact_id, null::bigint as address_id,
+select t.account_id, t.job_id,
        format('event %s, %s by %s %s', t.id, t.event, t.actor_kind, t.actor_id) as detail,
        count(*) over () as violations
 from activity t

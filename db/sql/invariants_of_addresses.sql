@@ -162,7 +162,7 @@ with held as (
     where :account_id::bigint is null or e.account_id = :account_id
     group by e.account_id, e.address_id
 )
-select a.account_id, null::bigint as job_id, null::bigint as contact_id, a.id as address_id,
+select a.account_id, a.id as address_id,
        format('says %s and %s repeats, held by %s and %s', a.contact_count, a.repeat_count,
               coalesce(h.contacts, 0), coalesce(h.repeats, 0)) as detail,
        count(*) over () as violations
@@ -193,7 +193,7 @@ with held as (
     group by h.account_id, h.address_ids
     having bool_and(c.is_repeat)
 )
-select account_id, null::bigint as job_id, contact_id, null::bigint as address_id,
+select account_id, contact_id,
        'is a repeat, and no contact with these addresses counts as a person' as detail,
        count(*) over () as violations
 from sets

@@ -30,7 +30,7 @@ with tallied as (
         on r.account_id = c.account_id and r.job_id = c.job_id and r.chunk_no = c.chunk_no
     where c.state = 'done' and (:account_id::bigint is null or c.account_id = :account_id)
 )
-select account_id, job_id, null::bigint as contact_id, null::bigint as address_id,
+select account_id, job_id,
        format('chunk %s says applied, unchanged, rejected, propagated, reasons = %s; its rows %s',
               chunk_no, said, found) as detail,
        count(*) over () as violations
@@ -71,8 +71,7 @@ with half_done as (
         on r.account_id = l.account_id and r.job_id = l.job_id and r.item_id = l.item_id
         and r.field = 0
 )
-select h.account_id, h.job_id, h.contact_id, null::bigint as address_id, h.detail,
-       count(*) over () as violations
+select h.account_id, h.job_id, h.contact_id, h.detail, count(*) over () as violations
 from half_done h
 where :account_id::bigint is null or h.account_id = :account_id
 order by h.job_id, h.contact_id, h.detail

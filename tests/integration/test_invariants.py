@@ -110,7 +110,7 @@ def test_every_query_is_checked_and_described() -> None:
         for name in subject.available_queries
         if not name.endswith("_cursor")
     }
-    assert queries.keys() == {each.name for each in INVARIANTS} | {"plan_for_all_rows"}
+    assert queries.keys() == {each.name for each in INVARIANTS}
     assert all(queries.values())
 
 

@@ -158,6 +158,7 @@ FIXED: dict[str, Any] = {
     "plan_first": False,
     "from_states": ["running", "paused"],
     "propagated": 0,
+    "propagates": True,
     "received_at": datetime(2024, 1, 1, tzinfo=UTC),
     "recent_seconds": 10.0,
     "reason": None,
