@@ -19,8 +19,7 @@ _BATCH_SIZE = 10_000
 
 async def create_id_table(connection: asyncpg.Connection) -> None:
     """Create the temporary tables for the contact ids of one request."""
-    await _sql.create_id_table(connection)
-    await _sql.create_block_table(connection)
+    await _sql.create_id_tables(connection)
 
 
 async def copy_ids(connection: asyncpg.Connection, contact_ids: Sequence[int]) -> None:

@@ -95,9 +95,5 @@ with frozen as materialized (
     where account_id = :account_id and job_id = :job_id
 )
 insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs)
-select :account_id, :job_id, n, part, cardinality(part)
-from frozen
-cross join generate_series(1, (cardinality(ids) - 1) / :chunk_size::int + 1) as n
-cross join lateral (
-    select ids[(n - 1) * :chunk_size::int + 1 : n * :chunk_size::int] as part
-) as cut;
+select :account_id, :job_id, c.chunk_no, c.item_ids, cardinality(c.item_ids)
+from frozen cross join cut_into_chunks(frozen.ids, :chunk_size::int) c;

@@ -21,12 +21,8 @@ with frozen as materialized (
     where account_id = :account_id and job_id = :job_id
 )
 insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs)
-select :account_id, :job_id, n, part, cardinality(part) * :fields::int
-from frozen
-cross join generate_series(1, (cardinality(ids) - 1) / :chunk_size::int + 1) as n
-cross join lateral (
-    select ids[(n - 1) * :chunk_size::int + 1 : n * :chunk_size::int] as part
-) as cut;
+select :account_id, :job_id, c.chunk_no, c.item_ids, cardinality(c.item_ids) * :fields::int
+from frozen cross join cut_into_chunks(frozen.ids, :chunk_size::int) c;
 
 -- name: insert_repeats!
 -- The addresses that an import has in several rows: in how many, how many persons those are (rows with the
@@ -45,8 +41,7 @@ where contacts > 1
 group by match_key;
 
 -- name: freeze_selection!
--- Freeze the chunks of a job: the contacts that meet every given condition, or the listed ids that do. All ids are
--- collected in one array, which is cut: numbering the rows takes ten times as long.
+-- Freeze the chunks of a job: the contacts that meet every given condition, or the listed ids that do.
 with frozen as materialized (
     select array_agg(id order by id) as ids
     from (
@@ -90,12 +85,8 @@ with frozen as materialized (
     ) selected
 )
 insert into job_chunks (account_id, job_id, chunk_no, item_ids, pairs)
-select :account_id, :job_id, n, part, cardinality(part) * cardinality(:fields::smallint[])
-from frozen
-cross join generate_series(1, (cardinality(ids) - 1) / :chunk_size::int + 1) as n
-cross join lateral (
-    select ids[(n - 1) * :chunk_size::int + 1 : n * :chunk_size::int] as part
-) as cut;
+select :account_id, :job_id, c.chunk_no, c.item_ids, cardinality(c.item_ids) * cardinality(:fields::smallint[])
+from frozen cross join cut_into_chunks(frozen.ids, :chunk_size::int) c;
 
 -- name: close_plan^
 -- The selection is frozen and the total known. The job runs, unless it was paused meanwhile or has to wait for a

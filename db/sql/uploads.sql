@@ -1,26 +1,20 @@
 -- What a request lists in a file, on its way to the job, within one transaction.
 
--- name: create_id_table#
--- Contact ids as they arrive, one row for each piece of the file.
+-- name: create_id_tables#
+-- Contact ids as they arrive, one row for each piece of the file; and in order, in blocks.
 create temporary table listed_contacts (contact_ids bigint[] not null) on commit drop;
 alter table listed_contacts alter column contact_ids set storage external;
-
--- name: create_block_table#
--- Contact ids in order, in blocks.
-create temporary table listed_blocks (block_no int not null, contact_ids bigint[] not null)
-on commit drop;
+create temporary table listed_blocks (block_no int not null, contact_ids bigint[] not null) on commit drop;
 alter table listed_blocks alter column contact_ids set storage external;
 
 -- name: sort_ids$
--- Cut the distinct ids, in order, into blocks of :size, and return how many ids there are. All are collected in one
--- array: numbering them takes ten times as long.
+-- Cut the distinct ids, in order, into blocks of :size, and return how many ids there are.
 with ordered as materialized (
     select array_agg(id order by id) as ids
     from (select distinct unnest(contact_ids) as id from listed_contacts) listed
 ), kept as (
     insert into listed_blocks (block_no, contact_ids)
-    select n, ids[n * :size::int + 1 : (n + 1) * :size::int]
-    from ordered, generate_series(0, (cardinality(ids) - 1) / :size::int) n
+    select c.chunk_no - 1, c.item_ids from ordered cross join cut_into_chunks(ordered.ids, :size::int) c
 )
 select coalesce(cardinality(ids), 0) from ordered;
 
