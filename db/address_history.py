@@ -8,6 +8,7 @@ import asyncpg
 from db.queries import load
 from schemas.actors import format_actor
 from schemas.job_key import JobKey
+from schemas.staging import CELL_REJECTION_REASONS
 from schemas.statuses import Status
 from schemas.views import AddressContact, AddressResult
 
@@ -32,6 +33,12 @@ async def count_import_rejections(connection: asyncpg.Connection, job: JobKey) -
     """Count the import rejections of the job's file by reason, the most frequent reason first."""
     rows = _sql.count_import_rejections(connection, **job._asdict())
     return {row["reason"]: row["rejected"] async for row in rows}
+
+
+async def count_rejected_rows(connection: asyncpg.Connection, job: JobKey) -> int:
+    """Count the rejected rows of the import; rejected cells do not count."""
+    by_reason = await count_import_rejections(connection, job)
+    return sum(by_reason[reason] for reason in by_reason.keys() - CELL_REJECTION_REASONS)
 
 
 async def count_recognized_rows(connection: asyncpg.Connection, job: JobKey) -> int:

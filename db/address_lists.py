@@ -145,4 +145,3 @@ async def reject_listed(
 ) -> None:
     """Delete a listed address on which its chunk failed; keep it in `import_rejections`."""
     await _sql.reject_listed(connection, **job._asdict(), item_id=item_id, detail=detail)
-    await _sql.delete_listed(connection, **job._asdict(), item_ids=[item_id])

@@ -9,19 +9,16 @@ from db.errors import detect_concurrent_insert
 from db.queries import load
 from schemas.job_key import JobKey
 from schemas.recognition import ContactCandidate, RecognitionResult, RowToRecognize
-from schemas.staging import CELL_REJECTION_REASONS
 
 _sql = load("import_chunks")
 _end_sql = load("import_ends")
-
-_CANDIDATE_COLUMNS = ("id", "given_name", "family_name", "company", "external_id", "is_repeat")
 
 
 class KnownAddressColumns(NamedTuple):
     """The addresses of a chunk that the account knows, as columns in the same order.
 
-    `roles` says which are role addresses. `repeated` are the match keys that are in several rows of
-    the chunk, known or not. `has_external_ids` says that a row has an external id.
+    `roles` says which are role addresses. `repeated` are other match keys, those that are in
+    several rows of the chunk. `has_external_ids` says that a row has an external id.
     """
 
     ids: list[int]
@@ -29,7 +26,7 @@ class KnownAddressColumns(NamedTuple):
     roles: list[bool]
     contact_counts: list[int]
     repeated: list[str]
-    has_external_ids: bool = False
+    has_external_ids: bool
 
 
 class CreatedRows(NamedTuple):
@@ -52,22 +49,10 @@ async def lock_known_addresses(
     role_address_limit: int,
 ) -> KnownAddressColumns:
     """Return the known addresses of a chunk's rows, and lock those that are not role addresses."""
-    known = KnownAddressColumns([], [], [], [], [])
-    rows = _sql.lock_known_addresses(
+    row = await _sql.lock_known_addresses(
         connection, **job._asdict(), item_ids=item_ids, role_address_limit=role_address_limit
     )
-    has_external_ids = False
-    async for match_key, id_, role, contact_count in rows:
-        if match_key is None:
-            has_external_ids = True
-        elif id_ is None:
-            known.repeated.append(match_key)
-        else:
-            known.ids.append(id_)
-            known.match_keys.append(match_key)
-            known.roles.append(role)
-            known.contact_counts.append(contact_count)
-    return known._replace(has_external_ids=has_external_ids)
+    return KnownAddressColumns(*row)
 
 
 async def read_rows_to_recognize(
@@ -101,13 +86,12 @@ async def find_candidates(
     rows = _sql.find_candidates(
         connection, account_id=account_id, address_ids=address_ids, external_ids=external_ids
     )
-    return [
-        ContactCandidate(
-            **{name: row[name] for name in _CANDIDATE_COLUMNS},
-            match_keys=dict(zip(row["fields"], row["match_keys"], strict=True)),
-        )
-        async for row in rows
-    ]
+    candidates = []
+    async for row in rows:
+        columns = dict(row)
+        held = zip(columns.pop("fields"), columns.pop("match_keys"), strict=True)
+        candidates.append(ContactCandidate(**columns, match_keys=dict(held)))
+    return candidates
 
 
 async def create_contacts(
@@ -269,16 +253,7 @@ async def reject_row(
 
     Return the fields in which the row had addresses.
     """
-    fields: list[int] = await _sql.read_row_fields(connection, **job._asdict(), item_id=item_id)
-    await _sql.reject_row(connection, **job._asdict(), item_id=item_id, detail=detail)
-    await delete_rows(connection, job, item_ids=[item_id])
-    return fields
-
-
-async def count_rejected_rows(connection: asyncpg.Connection, job: JobKey) -> int:
-    """Count the rejected rows of the import; rejected cells do not count."""
-    return int(
-        await _sql.count_rejected_rows(
-            connection, **job._asdict(), cell_reasons=sorted(CELL_REJECTION_REASONS)
-        )
+    fields: list[int] = await _sql.reject_row(
+        connection, **job._asdict(), item_id=item_id, detail=detail
     )
+    return fields

@@ -1,7 +1,7 @@
 """Store the rows of an import's file, until chunks create contacts from them."""
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -46,7 +46,7 @@ def pack_rows(job: JobKey, rows: Sequence[ImportRow]) -> PackedRows:
     Rows with statuses are left to the driver: an enum's type number differs between databases.
     """
     if any(row.statuses for row in rows):
-        return PackedRows(len(rows), None, list(_make_records(job, rows)))
+        return PackedRows(len(rows), None, [_make_record(job, row) for row in rows])
     return PackedRows(len(rows), _encode(job, rows), ())
 
 
@@ -62,22 +62,11 @@ async def stage_rows(connection: asyncpg.Connection, packed: PackedRows) -> None
         )
 
 
-def _make_records(job: JobKey, rows: Iterable[ImportRow]) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows as tuples of `_ROW_COLUMNS`."""
-    for line, given_name, family_name, company, tags, addresses, external_id, statuses in rows:
-        first, second, third = addresses
-        yield (
-            *job,
-            line,
-            given_name,
-            family_name,
-            company,
-            tags,
-            (first and first[0], second and second[0], third and third[0]),
-            (first and first[1], second and second[1], third and third[1]),
-            external_id,
-            statuses,
-        )
+def _make_record(job: JobKey, row: ImportRow) -> tuple[Any, ...]:
+    """Return the row's values in the order of `_ROW_COLUMNS`."""
+    addresses = [address and address.address for address in row.addresses]
+    match_keys = [address and address.match_key for address in row.addresses]
+    return (*job, *row[:5], addresses, match_keys, row.external_id, row.statuses)
 
 
 def _encode(job: JobKey, rows: Iterable[ImportRow]) -> memoryview:

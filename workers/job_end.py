@@ -3,7 +3,7 @@
 import asyncpg
 
 from actions.registry import get_action
-from db import address_history, chunks, import_chunks, job_progress
+from db import address_history, chunks, job_progress
 from db.errors import TRANSIENT_ERRORS
 from db.job_progress import JobToWork
 from engine import finalize
@@ -39,7 +39,7 @@ async def complete_job(
             **job.log_fields,
             rows=totals.selected // len(job.fields),
             recognized=await address_history.count_recognized_rows(connection, job.key),
-            rejected_rows=await import_chunks.count_rejected_rows(connection, job.key),
+            rejected_rows=await address_history.count_rejected_rows(connection, job.key),
         )
 
 

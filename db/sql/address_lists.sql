@@ -82,11 +82,14 @@ delete from job_addresses
 where account_id = :account_id and job_id = :job_id and item_id = any(:item_ids::bigint[]);
 
 -- name: reject_listed!
--- Store as an import rejection the listed address on which its chunk failed, with its line and the detail.
+-- Replace the listed address on which its chunk failed by an import rejection, with its line and the detail.
+with deleted as (
+    delete from job_addresses
+    where account_id = :account_id and job_id = :job_id and item_id = :item_id
+    returning line, address
+)
 insert into import_rejections (account_id, job_id, line, reason, detail)
-select account_id, job_id, line, 'internal_error', address || ': ' || :detail::text
-from job_addresses
-where account_id = :account_id and job_id = :job_id and item_id = :item_id;
+select :account_id, :job_id, line, 'internal_error', address || ': ' || :detail::text from deleted;
 
 -- name: freeze_list!
 -- Freeze the chunks of a job over a list of addresses.

@@ -1,12 +1,11 @@
 -- How the rows of an import chunk become contacts, in the order in which it happens. Known addresses are locked by id
 -- before new ones are created by match key, so that chunks cannot deadlock.
 
--- name: lock_known_addresses
--- Which addresses of the chunk the account knows, and which are in more than one of its rows. A result row without an
--- address says that import rows have external ids. Known addresses are locked in the order of ids. Role addresses
--- are not locked, so that chunks do not wait for each other: their opt-outs are not propagated to new holders, and
--- the end of the import counts those. (An address that became a role address at the same moment is left out, and a
--- unique violation follows.)
+-- name: lock_known_addresses^
+-- Which addresses of the chunk the account knows, as parallel arrays; which others are in more than one of its rows; and
+-- whether a row has an external id. Known addresses are locked in the order of ids. Role addresses are not locked, so
+-- that chunks do not wait for each other: their opt-outs are not propagated to new holders, and the end of the import
+-- counts those. (An address that became a role address at the same moment is left out, and a unique violation follows.)
 with keys as materialized (
     select a.match_key, count(*) as rows
     from import_rows i
@@ -30,17 +29,17 @@ with keys as materialized (
     order by e.id
     for no key update
 )
-select k.match_key, f.id, coalesce(f.role, false) as role, coalesce(f.contact_count, 0) as contact_count
+select coalesce(array_agg(f.id) filter (where f.id is not null), '{}') as ids,
+       coalesce(array_agg(k.match_key) filter (where f.id is not null), '{}') as match_keys,
+       coalesce(array_agg(f.role) filter (where f.id is not null), '{}') as roles,
+       coalesce(array_agg(f.contact_count) filter (where f.id is not null), '{}') as contact_counts,
+       coalesce(array_agg(k.match_key) filter (where f.id is null and k.rows > 1), '{}') as repeated,
+       exists (select from import_rows i
+               where i.account_id = :account_id and i.job_id = :job_id
+                 and i.item_id = any(:item_ids::bigint[])
+                 and i.external_id is not null) as has_external_ids
 from keys k
-left join found f on f.match_key = k.match_key and (f.role or f.id in (select id from locked))
-where f.id is not null or k.rows > 1
-union all
-select null, null, false, 0
-where exists (
-    select from import_rows i
-    where i.account_id = :account_id and i.job_id = :job_id
-      and i.item_id = any(:item_ids::bigint[])
-      and i.external_id is not null);
+left join found f on f.match_key = k.match_key and (f.role or f.id in (select id from locked));
 
 -- name: read_rows_to_recognize
 -- The rows of the chunk that may be about contacts of the account, or of other rows of the chunk: those
@@ -312,22 +311,16 @@ where name is not null
 order by name
 on conflict (account_id, name) do nothing;
 
--- name: reject_row!
--- Store a row that could not become a contact, with the reason.
-insert into import_rejections (account_id, job_id, line, reason, detail)
-select account_id, job_id, line, 'internal_error', :detail
-from import_rows
-where account_id = :account_id and job_id = :job_id and item_id = :item_id;
-
--- name: read_row_fields$
--- In which fields a row has an address.
+-- name: reject_row$
+-- Replace a row that could not become a contact by an import rejection. Returns the fields in which it had an address.
+with deleted as (
+    delete from import_rows
+    where account_id = :account_id and job_id = :job_id and item_id = :item_id
+    returning line, match_keys
+), rejection as (
+    insert into import_rejections (account_id, job_id, line, reason, detail)
+    select :account_id, :job_id, line, 'internal_error', :detail from deleted
+)
 select coalesce(array_agg(a.field::smallint order by a.field), '{}')
-from import_rows i
-cross join lateral unnest(i.match_keys) with ordinality as a (match_key, field)
-where i.account_id = :account_id and i.job_id = :job_id and i.item_id = :item_id
-  and a.match_key is not null;
-
--- name: count_rejected_rows$
--- How many rows of an import were rejected as a whole.
-select count(*) from import_rejections
-where account_id = :account_id and job_id = :job_id and reason <> all(:cell_reasons::text[]);
+from deleted cross join unnest(match_keys) with ordinality as a (match_key, field)
+where a.match_key is not null;

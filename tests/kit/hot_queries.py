@@ -33,7 +33,7 @@ HOT = {
         "lock_known_addresses read_rows_to_recognize find_candidates insert_contacts"
         " insert_links add_contact_counts update_contacts insert_recognized_rows"
         " read_stated_statuses count_final_contacts insert_contact_tags"
-        " delete_rows insert_tags reject_row read_row_fields count_rejected_rows"
+        " delete_rows insert_tags reject_row"
     ),
     "import_ends": (
         "lock_repeated_role_addresses count_contacts_of_role_addresses find_missed_propagation"
@@ -110,7 +110,6 @@ WHOLE_IMPORT = {
     "lock_repeated_role_addresses": "at an import's end, over its repeated addresses",
     "count_contacts_of_role_addresses": "at an import's end, over its repeated addresses",
     "find_missed_propagation": "at an import's end, over its repeated addresses",
-    "count_rejected_rows": "counts the rejections of a file",
     "count_import_rejections": "counts the rejections of a file",
     "count_recognized_rows": "counts the rows of a file that were recognized",
     "read_staged_file": "counts the rows of a file that is submitted again",
