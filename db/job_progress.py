@@ -1,5 +1,6 @@
 """The progress of a job: its start, its counts and its end."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -125,7 +126,20 @@ async def complete_job(connection: asyncpg.Connection, job: JobKey) -> JobTotals
 
 async def fail_job(connection: asyncpg.Connection, job: JobKey, error: str) -> bool:
     """End the job as failed; return False if it had ended before."""
-    return await _sql.fail_job(connection, **job._asdict(), error=error) is not None
+    states = {"from_states": [JobState.PLANNING, JobState.RUNNING], "to_state": JobState.FAILED}
+    return await _sql.end_job(connection, **job._asdict(), **states, error=error) is not None
+
+
+async def cancel_job(
+    connection: asyncpg.Connection, job: JobKey, *, from_states: Iterable[JobState]
+) -> JobState | None:
+    """Cancel a job that is in one of `from_states`, with the exact counts of what was done.
+
+    Return its new state, or None if it is in another one or does not exist.
+    """
+    states = {"from_states": list(from_states), "to_state": JobState.CANCELLED}
+    state: str | None = await _sql.end_job(connection, **job._asdict(), **states, error=None)
+    return JobState(state) if state else None
 
 
 async def has_only_rejections(connection: asyncpg.Connection, job: JobKey, *, limit: int) -> bool:

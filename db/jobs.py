@@ -335,13 +335,3 @@ async def set_state(
         connection, **job._asdict(), from_states=list(from_states), to_state=to_state
     )
     return JobState(state) if state else None
-
-
-async def cancel(
-    connection: asyncpg.Connection, job: JobKey, *, from_states: Iterable[JobState]
-) -> JobState | None:
-    """Cancel a job as `set_state` does, with the exact counts of what was done."""
-    state: str | None = await _sql.cancel(
-        connection, **job._asdict(), from_states=list(from_states)
-    )
-    return JobState(state) if state else None

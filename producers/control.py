@@ -11,7 +11,7 @@ from functools import partial
 
 import asyncpg
 
-from db import chunks, jobs
+from db import chunks, job_progress, jobs
 from engine.sources import source_of
 from producers.job_view import require_job
 from producers.recorded_changes import recorded_change
@@ -115,7 +115,7 @@ async def _try_to_change_state(
             if current.state not in FINAL_STATES:
                 limit = settings.role_address_limit
                 await source_of(current).finalize(connection, current, limit)
-            state = await jobs.cancel(connection, job.key, from_states=allowed)
+            state = await job_progress.cancel_job(connection, job.key, from_states=allowed)
         else:
             state = await jobs.set_state(connection, job.key, from_states=allowed, to_state=wanted)
         if state is None:

@@ -43,15 +43,16 @@ where j.account_id = :account_id and j.id = :job_id
 returning j.selected, j.applied, j.unchanged, j.rejected, j.empty, j.propagated,
           extract(epoch from j.finished_at - j.created_at)::float8 as seconds;
 
--- name: fail_job^
--- End the job as failed; what was done stays.
+-- name: end_job$
+-- End a job as failed or cancelled, with the counts of what was done, which stays; no row if it is in none of
+-- :from_states.
 update jobs j
-set state = 'failed', finished_at = clock_timestamp(), error = :error,
+set state = :to_state::job_state, finished_at = clock_timestamp(), error = :error,
     applied = c.applied, unchanged = c.unchanged, rejected = c.rejected, empty = c.empty,
     propagated = c.propagated
 from job_sums(:account_id, :job_id) c
-where j.account_id = :account_id and j.id = :job_id and j.state in ('planning', 'running')
-returning j.id;
+where j.account_id = :account_id and j.id = :job_id and j.state = any (:from_states::job_state[])
+returning j.state;
 
 -- name: has_only_rejections$
 -- Whether at least :limit items were rejected one by one and no chunk has succeeded.

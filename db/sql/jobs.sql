@@ -116,13 +116,3 @@ set state = case when :to_state::job_state = 'running'
                  then 'planning' else :to_state::job_state end
 where account_id = :account_id and id = :job_id and state = any (:from_states::job_state[])
 returning state;
-
--- name: cancel$
--- Cancel a job, with the counts of what was done; no row if it is in none of :from_states.
-update jobs j
-set state = 'cancelled', finished_at = clock_timestamp(),
-    applied = c.applied, unchanged = c.unchanged, rejected = c.rejected,
-    empty = c.empty, propagated = c.propagated
-from job_sums(:account_id, :job_id) c
-where j.account_id = :account_id and j.id = :job_id and j.state = any (:from_states::job_state[])
-returning j.state;

@@ -56,11 +56,10 @@ for each shared address.
 WHOLE_JOB = {
     "refresh_counts",
     "complete_job",
-    "fail_job",
+    "end_job",
     "has_only_rejections",
     "read_job_counts",
     "read_job_progress",
-    "cancel",
     "close_plan",
     "read_queue_loads",
     "find_contact_ids",
@@ -79,6 +78,7 @@ EACH_CODE = {
 VALUES: dict[str, dict[str, Any]] = {
     "record": {"key_id": None, "hook_id": None},
     "finish_chunk": {"applied": 4},
+    "end_job": {"to_state": "cancelled"},
     "insert_results": {"job_id": IMPORT},
     "insert_completed_job": {
         "fields": [1],

@@ -40,13 +40,13 @@ HOT = {
     ),
     "imports": "set_request_hash read_staged_file",
     "job_progress": (
-        "get_job_to_work mark_started refresh_counts has_pending_chunks complete_job fail_job"
+        "get_job_to_work mark_started refresh_counts has_pending_chunks complete_job end_job"
         " has_only_rejections get_state read_job_counts read_job_progress"
     ),
     "jobs": (
         "insert_job list_jobs_by_key insert_merged_events account_of_job get_job list_jobs"
         " list_jobs_of_account find_oldest_job_to_scan_of_account find_oldest_job_to_scan"
-        " set_timeouts terminate_chunks set_state cancel"
+        " set_timeouts terminate_chunks set_state"
     ),
     "keys": "get_key is_active record_use account_of_key",
     "lanes": (
