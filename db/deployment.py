@@ -16,8 +16,7 @@ async def min_code_revision(connection: asyncpg.Connection) -> str | None:
     return revision
 
 
-# `db.migrate` runs these on alembic's connection.
-HAS_DEPLOYMENT: str = _sql.has_deployment.sql
+# `db.migrate` runs it on alembic's connection.
 SET_MIN_CODE_REVISION: str = _sql.set_min_code_revision.sql
 
 

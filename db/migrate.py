@@ -3,12 +3,13 @@
 import asyncio
 import random
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import asyncpg
 
-from db.deployment import HAS_DEPLOYMENT, SET_MIN_CODE_REVISION, min_code_revision
+from db.deployment import SET_MIN_CODE_REVISION, min_code_revision
 from db.errors import CONNECTION_ERRORS
 from db.pool import connect_options, describe_unreachable
 from db.queries import load
@@ -52,15 +53,12 @@ async def migrate(url: str) -> tuple[str | None, str]:
     try:
         connection = await asyncpg.connect(**connect_options(url, pgbouncer=True))
         try:
-            await require_encoding(connection)
-            before = await _revision(connection)
-            if before is not None and before not in known_revisions():
-                await _require_suitable(connection, before)
-                return before, before
+            before = await _read_revision(connection)
         finally:
             await connection.close()
-        if before != latest_revision():
-            await _upgrade_with_retries(url)
+        if before is not None and not _is_behind(before):
+            return before, before
+        await _upgrade_with_retries(url)
     except CONNECTION_ERRORS as error:
         raise DatabaseUnreachable(describe_unreachable(url, error)) from error
     except PERMISSION_ERRORS as error:
@@ -73,40 +71,40 @@ async def require_current(connection: asyncpg.Connection) -> None:
 
     Raises DatabaseUnsuitable if it cannot be used at any revision.
     """
-    await require_encoding(connection)
     try:
-        revision = await _revision(connection)
-        if revision is not None and revision not in known_revisions():
-            await _require_suitable(connection, revision)
-            return
+        revision = await _read_revision(connection)
     except PERMISSION_ERRORS as error:
         raise describe_denied(error) from error
-    if revision != latest_revision():
+    if _is_behind(revision):
         raise SchemaMismatch(
             f"The database is at revision {revision or 'none'}, and this Sluice needs"
             f" {latest_revision()}. Nothing was done. Run `sluice migrate` first."
         )
 
 
-async def _revision(connection: asyncpg.Connection) -> str | None:
+async def _read_revision(connection: asyncpg.Connection) -> str | None:
+    """Return the database's revision. A newer one must have stored that it suits this version.
+
+    Processes of the version before still run while a release migrates. Raises SchemaMismatch, and
+    DatabaseUnsuitable for a wrong encoding.
+    """
+    await require_encoding(connection)
     try:
         revision: str | None = await connection.fetchval("select version_num from alembic_version")
     except asyncpg.UndefinedTableError:
         return None
-    return revision
+    known = known_revisions()
+    if revision in (None, *known) or await min_code_revision(connection) in known:
+        return revision
+    raise SchemaMismatch(
+        f"The database was migrated to revision {revision} by a newer Sluice, and does not suit"
+        f" this one, which knows revisions up to {latest_revision()}. Nothing was done. Deploy"
+        " the newer version again."
+    )
 
 
-async def _require_suitable(connection: asyncpg.Connection, revision: str) -> None:
-    """Raise SchemaMismatch unless the newer version has stored that it suits this one.
-
-    Processes of the version before still run while a release migrates.
-    """
-    if await min_code_revision(connection) not in known_revisions():
-        raise SchemaMismatch(
-            f"The database was migrated to revision {revision} by a newer Sluice, and does not suit"
-            f" this one, which knows revisions up to {latest_revision()}. Nothing was done. Deploy"
-            " the newer version again."
-        )
+def _is_behind(revision: str | None) -> bool:
+    return revision != latest_revision() and revision in (None, *known_revisions())
 
 
 async def _upgrade_with_retries(url: str) -> None:
@@ -131,9 +129,7 @@ async def _upgrade(url: str) -> None:
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
     from sqlalchemy.pool import NullPool  # noqa: PLC0415
 
-    async def connect() -> Any:
-        return await asyncpg.connect(**connect_options(url, pgbouncer=True))
-
+    connect = partial(asyncpg.connect, **connect_options(url, pgbouncer=True))
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     try:
         async with engine.connect() as connection:
@@ -163,15 +159,14 @@ def _run_next(connection: "Connection") -> bool:
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = connection
     revision = MigrationContext.configure(connection).get_current_revision()
-    known = known_revisions()
     # Another migration may have come first, even one of a newer version.
-    if revision == latest_revision() or revision not in (None, *known):
+    if not _is_behind(revision):
         return False
+    known = known_revisions()
     revision = known[known.index(revision) + 1 if revision else 0]
     command.upgrade(config, revision)
-    if connection.exec_driver_sql(HAS_DEPLOYMENT).scalar():
-        oldest = oldest_supported(ScriptDirectory.from_config(config), revision)
-        connection.exec_driver_sql(SET_MIN_CODE_REVISION, (oldest,))
+    oldest = oldest_supported(ScriptDirectory.from_config(config), revision)
+    connection.exec_driver_sql(SET_MIN_CODE_REVISION, (oldest,))
     return revision != latest_revision()
 
 

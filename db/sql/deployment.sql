@@ -4,10 +4,6 @@
 -- The oldest revision of code that may use the database.
 select min_code_revision from deployment;
 
--- name: has_deployment$
--- Whether the table exists.
-select to_regclass('deployment') is not null;
-
 -- name: set_min_code_revision!
 -- Set the oldest revision of code that may use the database; each migration does, in its transaction.
 update deployment set min_code_revision = :revision;
