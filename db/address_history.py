@@ -29,6 +29,13 @@ class CurrentAddress(NamedTuple):
     propagated_from_address: str | None
 
 
+class LinkedAddress(NamedTuple):
+    """The address that a one-click link is about, and the name of its account."""
+
+    account: str
+    address: str
+
+
 async def count_import_rejections(connection: asyncpg.Connection, job: JobKey) -> dict[str, int]:
     """Count the import rejections of the job's file by reason, the most frequent reason first."""
     rows = _sql.count_import_rejections(connection, **job._asdict())
@@ -62,11 +69,9 @@ async def list_contacts(
     connection: asyncpg.Connection, *, account_id: int, address_id: int, limit: int
 ) -> tuple[list[AddressContact], int]:
     """Return up to `limit` contacts that hold the address, and how many links it has in total."""
-    rows = _sql.list_contacts(connection, account_id=account_id, address_id=address_id, limit=limit)
-    found = [AddressContact(**row) async for row in rows]
-    return found, await _sql.count_contacts(
-        connection, account_id=account_id, address_id=address_id
-    )
+    address = {"account_id": account_id, "address_id": address_id}
+    rows = [row async for row in _sql.list_contacts(connection, **address, limit=limit)]
+    return [AddressContact(**row) for row in rows], rows[0]["links"] if rows else 0
 
 
 async def list_history(
@@ -78,3 +83,11 @@ async def list_history(
         AddressResult(**row, actor=format_actor(row["actor_kind"], row["actor_id"]))
         async for row in rows
     ]
+
+
+async def get_linked_address(
+    connection: asyncpg.Connection, *, account_id: int, address_id: int
+) -> LinkedAddress | None:
+    """Return the address that the one-click link is about; None if it no longer exists."""
+    row = await _sql.get_linked_address(connection, account_id=account_id, address_id=address_id)
+    return LinkedAddress(*row) if row else None

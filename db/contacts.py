@@ -51,7 +51,7 @@ async def get_tag_id(connection: asyncpg.Connection, account_id: int, tag: str) 
 
 async def has_tag(connection: asyncpg.Connection, account_id: int, tag: str) -> bool:
     """Tell whether the account has a tag with exactly this name."""
-    return bool(await _sql.tag_exists(connection, account_id=account_id, tag=tag))
+    return await get_tag_id(connection, account_id, tag) is not None
 
 
 async def list_tags(connection: asyncpg.Connection, account_id: int, *, limit: int) -> list[str]:

@@ -13,15 +13,19 @@ import asyncpg
 
 from schemas.errors import ConcurrentLink
 
-CONNECTION_ERRORS: tuple[type[BaseException], ...] = (
+_NO_CONNECTION_ERRORS: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
     asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+)
+
+CONNECTION_ERRORS: tuple[type[BaseException], ...] = (
+    *_NO_CONNECTION_ERRORS,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.InterfaceError,
 )
 """The errors of opening a connection to Postgres."""
 
@@ -34,14 +38,9 @@ CONNECTION_USABLE_ERRORS: tuple[type[BaseException], ...] = (
 """The transient errors that leave the connection usable: Postgres answers, so it is no outage."""
 
 TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
+    *_NO_CONNECTION_ERRORS,
     # For a connection that is cut while asyncpg sends.
     asyncpg.InternalClientError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.IdleInTransactionSessionTimeoutError,

@@ -20,15 +20,16 @@ from email_addresses a
 where a.account_id = :account_id and a.match_key = :match_key;
 
 -- name: list_contacts
--- The first contacts that hold the address. All holders are found, and then sorted: walking the contacts in id order
--- until enough hold it could read the whole account.
+-- The first contacts that hold the address, with the number of its (contact, field) pairs in all. All holders are found,
+-- and then sorted: walking the contacts in id order until enough hold it could read the whole account.
 with holding as materialized (
     select contact_id, field from contact_emails
     where account_id = :account_id and address_id = :address_id
 ), first as materialized (
     select contact_id, field from holding order by contact_id, field limit :limit
 )
-select f.contact_id, f.field, c.given_name, c.family_name, c.company
+select f.contact_id, f.field, c.given_name, c.family_name, c.company,
+       (select count(*) from holding) as links
 from first f
 cross join lateral (
     select given_name, family_name, company from contacts
@@ -36,10 +37,6 @@ cross join lateral (
     limit 1
 ) c
 order by f.contact_id, f.field;
-
--- name: count_contacts$
--- How many (contact, field) pairs hold the address.
-select count(*) from contact_emails where account_id = :account_id and address_id = :address_id;
 
 -- name: list_history
 -- What jobs decided about the address, newest first, with the actor and the evidence. Jobs are looked up by id,
@@ -66,3 +63,9 @@ cross join lateral (
     limit 1
 ) j
 order by r.decided_at desc, r.job_id desc, (r.outcome = 'applied') desc, r.item_id, r.field;
+
+-- name: get_linked_address^
+-- The address that a one-click link is about, and the account's name; the link names both by their ids.
+select n.name as account, a.address
+from email_addresses a join accounts n on n.id = a.account_id
+where a.account_id = :account_id and a.id = :address_id;

@@ -4,10 +4,6 @@
 -- The id of the tag called :tag.
 select id from tags where account_id = :account_id and name = :tag;
 
--- name: tag_exists$
--- Whether the account has a tag called :tag.
-select exists (select from tags where account_id = :account_id and name = :tag);
-
 -- name: list_tags
 -- The first tags of the account, for the error about a tag that does not exist.
 select name from tags where account_id = :account_id order by name limit :limit;

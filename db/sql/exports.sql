@@ -37,13 +37,10 @@ with found as materialized (
 ), page as (
     select count(*) as rows, coalesce(string_agg(
         case when :in_csv::boolean then concat(
-            s.contact_id, ',', s.field, ',',
-            csv_cell(s.address, raw => :raw::boolean), ',',
+            s.contact_id, ',', s.field, ',', csv_cell(s.address, raw => :raw::boolean), ',',
             s.outcome, ',', s.reason, ',', s.from_status, ',', s.to_status, ',', s.cause, ',',
-            csv_cell(s.source_address, raw => :raw::boolean), ',',
-            s.decided_at, ',',
-            csv_cell(s.error, raw => :raw::boolean),
-            e'\n')
+            csv_cell(s.source_address, raw => :raw::boolean), ',', s.decided_at, ',',
+            csv_cell(s.error, raw => :raw::boolean), e'\n')
         else concat(row_to_json(s), e'\n') end,
         '' order by f.item_id, f.field, f.cause), '') as lines
     from found f
@@ -147,9 +144,7 @@ with found as materialized (
     limit :limit
 )
 select count(*) as rows, max(item_id) as last, coalesce(string_agg(
-    case when :in_csv::boolean then concat(
-        csv_cell(address, raw => :raw::boolean),
-        e'\n')
+    case when :in_csv::boolean then concat(csv_cell(address, raw => :raw::boolean), e'\n')
     else concat('{"address":', to_json(address), '}', e'\n') end,
     '' order by item_id), '') as lines
 from found;
@@ -164,10 +159,8 @@ with found as materialized (
     fetch first :limit rows with ties
 )
 select count(*) as rows, max(line) as last, coalesce(string_agg(
-    case when :in_csv::boolean then concat(
-        line, ',', reason, ',',
-        csv_cell(detail, raw => :raw::boolean),
-        e'\n')
+    case when :in_csv::boolean then
+        concat(line, ',', reason, ',', csv_cell(detail, raw => :raw::boolean), e'\n')
     else concat(row_to_json(found), e'\n') end,
     '' order by line, reason, detail), '') as lines
 from found;

@@ -5,7 +5,7 @@ HOT = {
     "activity": "record list_activity_of_account list_activity_of_job",
     "address_history": (
         "count_import_rejections count_recognized_rows get_address list_contacts"
-        " count_contacts list_history"
+        " list_history get_linked_address"
     ),
     "address_lists": (
         "read_list_rows look_up_listed find_known_keys insert_listed delete_listed"
@@ -21,7 +21,7 @@ HOT = {
         " finish_chunk insert_done_chunk lock_failed_chunk postpone_chunk lock_chunk_numbers"
         " split_chunk"
     ),
-    "contacts": "get_tag_id tag_exists list_tags find_contact_ids read_contacts",
+    "contacts": "get_tag_id list_tags find_contact_ids read_contacts",
     "exports": (
         "results_page results_scanned_to unprocessed_page unprocessed_lines_page"
         " unprocessed_addresses_page rejections_page"
@@ -53,7 +53,6 @@ HOT = {
         "insert_lanes queue_idle_lanes hold_lane holds_lane touch_lane release_lane"
         " requeue_stalled_lanes"
     ),
-    "links": "get_linked_address",
     "planning": (
         "try_plan job_to_plan freeze_import insert_repeats close_plan store_forecast"
         " request_confirmation"

@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
-from db.links import LinkedAddress, get_linked_address
+from db.address_history import LinkedAddress, get_linked_address
 from producers.immediate_opt_out import opt_out_immediately
 from producers.one_click import PATH
 from producers.recipient_events import opt_out_request
