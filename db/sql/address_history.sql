@@ -20,8 +20,8 @@ from email_addresses a
 where a.account_id = :account_id and a.match_key = :match_key;
 
 -- name: list_contacts
--- The first contacts that hold the address, with the number of its (contact, field) pairs in all. All holders are found,
--- and then sorted: walking the contacts in id order until enough hold it could read the whole account.
+-- The first contacts that hold the address, with the number of its (contact, field) pairs in all. All holders are
+-- found, and then sorted: walking the contacts in id order until enough hold it could read the whole account.
 with holding as materialized (
     select contact_id, field from contact_emails
     where account_id = :account_id and address_id = :address_id

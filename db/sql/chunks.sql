@@ -18,10 +18,10 @@ select set_config('lock_timeout', :lock_ms, true),
 select pg_advisory_xact_lock(7741, hashint8(:job_id));
 
 -- name: claim_next_chunk^
--- The next chunk that no worker has, if the job is running. The row lock is the lease. `share` (0 to 1)
--- says how far into the job's chunks the search begins; the chunks before that point come last. Contacts that were imported together often hold the
--- same addresses, so workers that begin far apart do not wait for each other. A chunk that another lane has
--- recorded belongs to that lane until it is given up or its worker is lost. Such a chunk may be unlocked because
+-- The next chunk that no worker has, if the job is running. The row lock is the lease. `share` (0 to 1) says how far
+-- into the job's chunks the search begins; the chunks before that point come last. Contacts that were imported together
+-- often hold the same addresses, so workers that begin far apart do not wait for each other. A chunk that another lane
+-- has recorded belongs to that lane until it is given up or its worker is lost. Such a chunk may be unlocked because
 -- its transaction was rolled back, and only the sweeper can tell that from a lost worker.
 with bounds as materialized (
     select floor(max(chunk_no) * :share::float8) as first from job_chunks

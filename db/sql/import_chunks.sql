@@ -2,10 +2,11 @@
 -- before new ones are created by match key, so that chunks cannot deadlock.
 
 -- name: lock_known_addresses^
--- Which addresses of the chunk the account knows, as parallel arrays; which others are in more than one of its rows; and
--- whether a row has an external id. Known addresses are locked in the order of ids. Role addresses are not locked, so
--- that chunks do not wait for each other: their opt-outs are not propagated to new holders, and the end of the import
--- counts those. (An address that became a role address at the same moment is left out, and a unique violation follows.)
+-- Which addresses of the chunk the account knows, as parallel arrays; which others are in more than one of its rows;
+-- and whether a row has an external id. Known addresses are locked in the order of ids. Role addresses are not locked,
+-- so that chunks do not wait for each other: their opt-outs are not propagated to new holders, and the end of the
+-- import counts those. (An address that became a role address at the same moment is left out, and a unique violation
+-- follows.)
 with keys as materialized (
     select a.match_key, count(*) as rows
     from import_rows i

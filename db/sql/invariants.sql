@@ -106,8 +106,8 @@ limit :limit;
 
 -- name: decided_only_while_running
 -- Chunks that were decided or done while their job was not running: before its plan, after a pause had answered, or
--- after its end. Not a violation: chunk 0, the end of an import, when a paused import is cancelled. Also jobs whose state is not the
--- last one recorded, on which this relies.
+-- after its end. Not a violation: chunk 0, the end of an import, when a paused import is cancelled. Also jobs whose
+-- state is not the last one recorded, on which this relies.
 with standing as (
     select s.account_id, s.job_id, s.state, s.entered_at,
            lead(s.state) over course as next_state,
