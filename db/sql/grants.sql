@@ -82,7 +82,8 @@ union all
 select 6, null, null, format('grant execute on function %s to %I', p.oid::regprocedure, :role)
 from pg_proc p
 where p.pronamespace = current_schema()::regnamespace
-  and p.proname = any ('{csv_cell,cut_into_chunks,job_sums,person_count,require_unchanged,without_formula}')
+  and p.proname = any (
+      '{csv_cell,cut_into_chunks,job_sums,person_count,require_unchanged,result_rows,without_formula}')
 order by place, statement;
 
 -- name: list_grants

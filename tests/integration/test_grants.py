@@ -156,6 +156,18 @@ async def test_every_table_is_listed_in_the_grants(owner: asyncpg.Connection) ->
     assert {row["name"] for row in rows if row["name"]} == {row["name"] for row in tables}
 
 
+async def test_every_function_is_granted(owner: asyncpg.Connection) -> None:
+    """The role may run each function that statements call, even if PUBLIC may not."""
+    await owner.execute("revoke execute on all functions in schema public from public")
+    denied = await owner.fetchval(
+        "select array_agg(proname::text) from pg_proc"
+        " where pronamespace = 'public'::regnamespace and prorettype <> 'trigger'::regtype"
+        " and not has_function_privilege($1, oid, 'execute')",
+        PROCESS_ROLE,
+    )
+    assert denied is None
+
+
 async def test_the_grants_suffice_for_every_statement(process: asyncpg.Connection) -> None:
     """The role passes the privilege checks with which Postgres starts each named statement."""
     denied = [sql for sql in await _prepared(process) if await _is_denied(process, sql)]
