@@ -17,15 +17,14 @@ class AddressColumns(NamedTuple):
     """Addresses as columns in the same order, as they were at `decided_at`.
 
     `sources` are the addresses that statuses were propagated from, and `job_ids` the jobs that set
-    the statuses. `contact_counts` has the contacts of each address, duplicates counted once. Each
-    change of a row gives it another version.
+    the statuses. Each change of a row gives it another version.
     """
 
     ids: list[int]
     statuses: list[str]
     sources: list[int | None]
     job_ids: list[int | None]
-    contact_counts: list[int]
+    person_counts: list[int]
     versions: list[int]
     decided_at: datetime
 

@@ -32,11 +32,11 @@ class KnownAddressColumns(NamedTuple):
 class CreatedRows(NamedTuple):
     """What a chunk has created.
 
-    `contact_counts` has the contacts of each new address, duplicates counted once. All of these
-    addresses have the same `version`. Each link is (contact, field, address).
+    `person_counts` has the new addresses, which all have the same `version`. Each link is (contact,
+    field, address).
     """
 
-    contact_counts: dict[int, int]
+    person_counts: dict[int, int]
     version: int | None
     links: list[tuple[int, int, int]]
 
@@ -125,7 +125,7 @@ async def create_contacts(
     }
     with detect_concurrent_insert():
         await _sql.insert_contacts(connection, **new_rows)
-        ids, contact_counts, version, *links = await _sql.insert_links(
+        ids, person_counts, version, *links = await _sql.insert_links(
             connection,
             status=initial_status,
             stated=list(initial_statuses_by_stated),
@@ -142,7 +142,7 @@ async def create_contacts(
     await _sql.insert_contact_tags(
         connection, **job._asdict(), tag=tag, item_ids=item_ids, **_recognized_columns(recognized)
     )
-    by_id = dict(zip(ids, contact_counts, strict=True))
+    by_id = dict(zip(ids, person_counts, strict=True))
     return CreatedRows(by_id, version, list(zip(*links, strict=True)))
 
 
@@ -153,7 +153,7 @@ async def _store_recognized(
     added: Mapping[str, Sequence[int]],
 ) -> None:
     if counting := sorted(recognized.counting):
-        await _sql.add_contact_counts(
+        await _sql.unmark_repeats(
             connection, account_id=job.account_id, contact_ids=counting, **added
         )
     if recognized.matches:
@@ -200,14 +200,14 @@ async def delete_rows(
     await _sql.delete_rows(connection, **job._asdict(), item_ids=item_ids)
 
 
-async def count_final_contacts(
+async def count_final_persons(
     connection: asyncpg.Connection, job: JobKey, *, address_ids: Sequence[int]
 ) -> dict[int, int]:
-    """Return how many contacts at most will hold each address once the import is completed.
+    """Return the highest person count of each address once the import is completed.
 
-    Duplicates of a contact count once. An address that the file has in one row only is left out.
+    An address that the file has in one row only is left out.
     """
-    rows = _sql.count_final_contacts(connection, **job._asdict(), address_ids=address_ids)
+    rows = _sql.count_final_persons(connection, **job._asdict(), address_ids=address_ids)
     return {address: count async for address, count in rows}
 
 

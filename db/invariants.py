@@ -63,7 +63,7 @@ _CLAIMS = {
     "no_opt_out_was_lost": "an address that was opted out still is, at no lower rank",
     "no_sibling_of_an_opt_out_is_marketable": "siblings of an opt-out are not marketable",
     "every_address_counts_its_contacts": "an address counts the contacts that hold it",
-    "every_repeat_has_the_addresses_of_another": "a duplicate has another contact's addresses",
+    "every_repeat_has_the_addresses_of_another": "a repeat has another contact's addresses",
     "every_recognized_row_is_its_contacts": "a recognized row's contact holds its addresses",
     "every_result_names_its_contact": "a result has its item's contact, if there is one",
     "decided_only_while_running": "nothing was decided after a pause, a cancel or the end",

@@ -204,8 +204,8 @@ def _find_with_opted_out_sibling_in_links(inputs: ChunkInputs, links: Sequence[L
     limit = inputs.role_address_limit
     opted_out = {
         id_
-        for id_, (status, source, _, contact_count) in inputs.addresses.items()
-        if status in _OWN_RIGHT and source is None and contact_count <= limit
+        for id_, (status, source, _, person_count) in inputs.addresses.items()
+        if status in _OWN_RIGHT and source is None and person_count <= limit
     }
     if not opted_out:
         return set()
@@ -255,7 +255,7 @@ _STATUSES = {status.value: status for status in Status}
 def addresses_by_id(read: AddressColumns) -> dict[int, AddressRow]:
     """Map address ids to the addresses as the decisions need them."""
     statuses = map(_STATUSES.__getitem__, read.statuses)
-    columns = zip(statuses, read.sources, read.job_ids, read.contact_counts, strict=True)
+    columns = zip(statuses, read.sources, read.job_ids, read.person_counts, strict=True)
     return dict(zip(read.ids, columns, strict=True))
 
 

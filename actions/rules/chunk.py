@@ -11,8 +11,7 @@ from schemas.statuses import Status
 
 AddressRow: TypeAlias = tuple[Status | None, int | None, int | None, int]
 """An address: status (None if the chunk creates it), the address that the status was propagated
-from, the job that set it, and the number of contacts without duplicates (SQL: `person_count`). A
-plain tuple: a chunk has thousands."""
+from, the job that set it, and its person count. A plain tuple: a chunk has thousands."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,8 +190,8 @@ def _sibling_links(
     links_of: Mapping[int, Sequence[Link]],
 ) -> Sequence[Link]:
     """Return the links to which the opt-out of the source propagates."""
-    _, _, _, contact_count = inputs.addresses[source_id]
-    if contact_count > inputs.role_address_limit:
+    _, _, _, person_count = inputs.addresses[source_id]
+    if person_count > inputs.role_address_limit:
         if not propagation.role_propagates_to_selected:
             return ()
     elif propagation.beyond_chunk and source_id in inputs.sibling_links:

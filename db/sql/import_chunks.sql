@@ -181,7 +181,7 @@ cross join (
     from linked
 ) links;
 
--- name: add_contact_counts!
+-- name: unmark_repeats!
 -- Contacts that were repeats have other addresses now than the contacts that they repeated, so they count as persons
 -- for the addresses that they held before. For added addresses they are counted already.
 with counting as (
@@ -247,7 +247,7 @@ join stated s on s.match_key = e.match_key
 where e.account_id = :account_id
   and e.match_key = any((select array_agg(match_key) from stated where status is not null)::text[]);
 
--- name: count_final_contacts
+-- name: count_final_persons
 -- How many persons will hold each address when the import is done: those outside it, and all in its file. Only for
 -- addresses that the import repeats. Rows about contacts outside it count twice; the end of the import corrects
 -- that.

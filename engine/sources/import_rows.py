@@ -74,19 +74,19 @@ class ImportRowSource(Source):
         """
         created, recognized, stated = await _create_contacts(reader, chunk.item_ids)
         new: dict[int, AddressRow] = {
-            id_: (None, None, None, count) for id_, count in created.contact_counts.items()
+            id_: (None, None, None, count) for id_, count in created.person_counts.items()
         }
         links = await _read_row_links(reader, chunk.item_ids, created, recognized)
         snapshot = await reader.lock(links, new)
         if created.version is not None:
-            snapshot.versions.update(dict.fromkeys(created.contact_counts, created.version))
+            snapshot.versions.update(dict.fromkeys(created.person_counts, created.version))
         fields = recognized.fields
         if fields:
             row_links = [
                 link for link in links if link[0] not in fields or link[1] in fields[link[0]]
             ]
             snapshot = snapshot.add_inputs(row_links=row_links)
-        inputs = await _add_final_contact_counts(reader, replace(snapshot.inputs, stated=stated))
+        inputs = await _add_final_person_counts(reader, replace(snapshot.inputs, stated=stated))
         inputs = replace(
             inputs,
             with_opted_out_sibling=await reader.find_with_opted_out_sibling(inputs),
@@ -204,9 +204,9 @@ async def _read_row_links(
     )
 
 
-async def _add_final_contact_counts(reader: ChunkReader, inputs: ChunkInputs) -> ChunkInputs:
-    """Give the opted-out addresses the contact counts that they will have after the import, so that
-    the order of its chunks does not matter. They leave out duplicates (SQL: `person_count`).
+async def _add_final_person_counts(reader: ChunkReader, inputs: ChunkInputs) -> ChunkInputs:
+    """Give the opted-out addresses the person counts that they will have after the import, so that
+    the order of its chunks does not matter.
     """
     addresses, stated = inputs.addresses, inputs.stated
     opted_out = [
@@ -221,7 +221,7 @@ async def _add_final_contact_counts(reader: ChunkReader, inputs: ChunkInputs) ->
     ]
     if not opted_out:
         return inputs
-    final_counts = await import_chunks.count_final_contacts(
+    final_counts = await import_chunks.count_final_persons(
         reader.connection, reader.job.key, address_ids=opted_out
     )
     counted: dict[int, AddressRow] = {

@@ -31,8 +31,8 @@ HOT = {
     "immediate_opt_outs": "set_idle_timeout insert_completed_job",
     "import_chunks": (
         "lock_known_addresses read_rows_to_recognize find_candidates insert_contacts"
-        " insert_links add_contact_counts update_contacts insert_recognized_rows"
-        " read_stated_statuses count_final_contacts insert_contact_tags"
+        " insert_links unmark_repeats update_contacts insert_recognized_rows"
+        " read_stated_statuses count_final_persons insert_contact_tags"
         " delete_rows insert_tags reject_row"
     ),
     "import_ends": (
