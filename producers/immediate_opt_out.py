@@ -121,7 +121,7 @@ async def opt_out_immediately(
         return await opt_out_immediately(
             pool, settings, repeat_request(request, earlier), account_id=account_id, actor=actor
         )
-    _log_applied(applied, request, checked, actor, worker=attempt.worker)
+    attempt.log(applied)
     return OptOutReceipt(
         applied.job.id,
         created=True,
@@ -161,15 +161,10 @@ def _require_short_list(settings: Settings, request: JobRequest, checked: Valida
     listed = checked.contacts if checked.addresses is None else checked.addresses
     by_list = selection.conditions <= {"contacts", "addresses"}
     later = request.plan_first or request.completion_url is not None
-    if listed is None or not by_list or later:
+    if not listed or not by_list or later:
         raise InvalidRequest(
             "An immediate opt-out takes only a list of contact ids or addresses, without a plan or"
             " a completion_url. Nothing was stored. Submit a bulk job for anything else."
-        )
-    if not listed:
-        raise InvalidRequest(
-            "An immediate opt-out needs at least one contact or address. Nothing was stored. Give"
-            " the id or the address of the person who opted out."
         )
     if len(listed) > settings.chunk_size:
         raise InvalidRequest(
@@ -232,6 +227,7 @@ class _Attempt(NamedTuple):
                 addresses=checked.addresses,
                 role_address_limit=sibling_link_limit(action, params, runner.role_address_limit),
             )
+            checked = checked._replace(unknown=len(listed.new.ids))
         items = listed.item_ids if listed else checked.contacts or []
         chunk = ClaimedChunk(_ONLY_CHUNK, items, attempts=0)
         decided = await runner.decide(self.connection, chunk, lock_all=lock_all, lookup=listed)
@@ -239,9 +235,7 @@ class _Attempt(NamedTuple):
         duration_ms = round((now - began) * 1000)
         written = await immediate_opt_outs.insert_completed_job(
             self.connection,
-            checked.new_job(
-                self.account_id, request, self.actor, unknown=listed and len(listed.new.ids)
-            ),
+            checked.new_job(self.account_id, request, self.actor),
             chunk=chunk,
             received_at=decided.snapshot.decided_at - timedelta(seconds=now - self.began),
             decided_at=decided.snapshot.decided_at,
@@ -276,6 +270,16 @@ class _Attempt(NamedTuple):
             started_at=None,
         )
 
+    def log(self, applied: _AppliedJob) -> None:
+        job = applied.job
+        done, unchanged, rejected, empty, propagated, _ = applied.done.counts
+        selected = done + unchanged + rejected + empty
+        totals = JobTotals(selected, done, unchanged, rejected, empty, propagated, applied.seconds)
+        log_submitted(job.key, self.checked, self.request, self.actor)
+        with logs.bind_context(correlation_id=job.correlation_id):
+            log_processed(job, applied.done, attempt=1, worker=self.worker)
+            log.info(events.JOB_COMPLETED, **job.log_fields, **totals._asdict())
+
 
 def _transient_or_raise(raised: Exception) -> BaseException:
     """Return the driver's error if another try on this connection may succeed.
@@ -303,27 +307,3 @@ def earlier_receipt(earlier: jobs.InsertedJob) -> OptOutReceipt:
     return OptOutReceipt(
         earlier.key.job_id, created=False, applied=earlier.state == JobState.COMPLETED
     )
-
-
-def _log_applied(
-    applied: _AppliedJob,
-    request: JobRequest,
-    checked: ValidatedRequest,
-    actor: Actor,
-    *,
-    worker: str,
-) -> None:
-    job = applied.job
-    done, unchanged, rejected, empty, propagated, _ = applied.done.counts
-    selected = done + unchanged + rejected + empty
-    totals = JobTotals(selected, done, unchanged, rejected, empty, propagated, applied.seconds)
-    log_submitted(job.key, checked, request, actor)
-    with logs.bind_context(correlation_id=job.correlation_id):
-        log_processed(job, applied.done, attempt=1, worker=worker)
-        log.info(
-            events.JOB_COMPLETED,
-            job=job.id,
-            account=job.account_id,
-            action=job.action,
-            **totals._asdict(),
-        )

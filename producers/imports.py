@@ -88,7 +88,8 @@ async def submit_import(
         correlation_id=correlation_id,
     )
     with open_contacts(file, mapping=mapping, encoding=encoding) as contacts:
-        checked = _check(request, contacts)
+        stated = {"statuses": True} if contacts.columns.statuses else {}
+        checked = ValidatedRequest(ImportContacts(), request.params | stated, _SELECTION)
         hash_of = partial(_hash_import, request, mapping or {}, encoding, contacts)
         async with pool.acquire() as connection:
             account_id = await require_account(connection, request.account)
@@ -127,11 +128,6 @@ def _validate(*, permission: bool, tag: str | None, **given: str | None) -> JobR
     return with_correlation_id(request.model_copy(update={"params": params}))
 
 
-def _check(request: JobRequest, contacts: ContactFile) -> ValidatedRequest:
-    stated = {"statuses": True} if contacts.columns.statuses else {}
-    return ValidatedRequest(ImportContacts(), request.params | stated, _SELECTION)
-
-
 def _hash_import(
     request: JobRequest, mapping: Mapping[str, str], encoding: str, contacts: ContactFile
 ) -> str:
@@ -141,17 +137,10 @@ def _hash_import(
         "mapping": dict(mapping),
         "encoding": codecs.lookup(encoding).name,
         "file": contacts.text.digest(),
+        "contacts": None,
     }
-    return hash_request(
-        {
-            "account": request.account,
-            "action": request.action,
-            "selection": {**selection, "contacts": None},
-            "fields": request.field_names,
-            "params": {name: request.params.get(name) for name in ("permission", "tag")},
-            "evidence": None,
-        }
-    )
+    params = {name: request.params.get(name) for name in ("permission", "tag")}
+    return hash_request(request, selection=selection, params=params)
 
 
 async def _stage(

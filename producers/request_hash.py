@@ -2,20 +2,31 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+from schemas.requests import JobRequest
 
 _BATCH_SIZE = 10_000
 
 
-def hash_request(asked: Mapping[str, Any], **options: Any) -> str:
-    """Return the SHA-256 of what was asked, in hexadecimal.
+def hash_request(request: JobRequest, **checked: Any) -> str:
+    """Return the SHA-256, in hexadecimal, of the request and its `checked` parts.
 
-    Leave out the requester and the correlation id, which make no difference. Options that are not
-    given are left out, so that a new one changes no stored hash. Give a list of millions of items
-    as a `ListHash`, so that no text has its size.
+    The requester and the correlation id make no difference. Options that are not given are left
+    out, so that a new one changes no stored hash. Give a list of millions of items as a `ListHash`,
+    so that no text has its size.
     """
-    given = {**asked, **{name: option for name, option in options.items() if option}}
+    given = {
+        "account": request.account,
+        "action": request.action,
+        "fields": request.field_names,
+        "evidence": None,
+        **checked,
+    }
+    for option in ("plan_first", "completion_url"):
+        if value := getattr(request, option):
+            given[option] = value
     canonical = json.dumps(given, sort_keys=True, separators=(",", ":"), default=ListHash.hexdigest)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

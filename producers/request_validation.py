@@ -23,6 +23,8 @@ from schemas.errors import FieldError
 from schemas.evidence import require_evidence
 from schemas.requests import JobRequest, Selection
 
+_LISTS = {"contacts", "addresses"}
+
 
 class ValidatedRequest(NamedTuple):
     """A request that was checked as far as possible without the database.
@@ -41,17 +43,15 @@ class ValidatedRequest(NamedTuple):
     request_hash: str = ""
     unknown: int | None = None
 
-    def new_job(
-        self, account_id: int, request: JobRequest, actor: Actor, *, unknown: int | None
-    ) -> NewJob:
-        """Return what the job stores. `unknown` counts the addresses new to the account."""
-        selection = self.selection if unknown is None else {**self.selection, "unknown": unknown}
+    def new_job(self, account_id: int, request: JobRequest, actor: Actor) -> NewJob:
+        """Return what the job stores."""
+        unknown = {} if self.unknown is None else {"unknown": self.unknown}
         return NewJob(
             account_id=account_id,
             action=self.action.name,
             fields=request.field_numbers,
             params=self.params,
-            selection=selection,
+            selection=self.selection | unknown,
             requested_by=request.requested_by,
             idempotency_key=request.idempotency_key,
             request_hash=self.request_hash,
@@ -65,40 +65,29 @@ class ValidatedRequest(NamedTuple):
 def validate_request(request: JobRequest, uploaded: ListSummary | None = None) -> ValidatedRequest:
     """Check the request; raises InvalidRequest. `uploaded` is the list of a file that was read."""
     # Ids are no texts, and addresses are checked one by one.
-    listed = {"selection": {"contacts", "addresses"}}
-    require_storable_texts("The request", request, exclude=listed)
+    require_storable_texts("The request", request, exclude={"selection": _LISTS})
     action = _get_selecting_action(request)
     params = validate_params(action, request.params, within=("params",))
     evidence = _evidence(action, request.evidence)
-    contacts = request.selection.contacts
-    distinct = None if contacts is None else sorted(set(contacts))
+    listed = request.selection.contacts
+    contacts = None if listed is None else sorted(set(listed))
     addresses = _parse_addresses(request.selection.addresses)
-    selection = _summary(request.selection, distinct, addresses)
-    lists: dict[str, ListHash] = {}
-    if distinct is not None:
-        lists["contacts"] = ListHash(distinct)
+    lists: list[ListSummary] = []
+    if contacts is not None:
+        lists.append(ListSummary("contacts", len(contacts), ListHash(contacts)))
     if addresses is not None:
-        lists["addresses"] = ListHash(sorted(each.match_key for each in addresses))
+        keys = sorted(each.match_key for each in addresses)
+        lists.append(ListSummary("addresses", len(keys), ListHash(keys)))
     if uploaded is not None:
-        selection[uploaded.name] = uploaded.number
-        lists[uploaded.name] = uploaded.list_hash
-    asked = {
-        "account": request.account,
-        "action": action.name,
-        "selection": {**selection, "contacts": lists.get("contacts")},
-        "fields": request.field_names,
-        "params": params,
-        "evidence": evidence,
-    }
-    hash_ = hash_request(
-        asked,
-        addresses=lists.get("addresses"),
-        plan_first=request.plan_first,
-        completion_url=request.completion_url,
-    )
+        # It replaces the empty list of that name.
+        lists.append(uploaded)
+    selection = _conditions(request.selection) | {each.name: each.number for each in lists}
+    hashes = {each.name: each.list_hash for each in lists}
+    in_hash = {**selection, "contacts": hashes.pop("contacts", None)}
+    hash_ = hash_request(request, selection=in_hash, params=params, evidence=evidence, **hashes)
     unknown = uploaded and uploaded.unknown
     return ValidatedRequest(
-        action, params, selection, evidence, distinct, addresses, hash_, unknown
+        action, params, selection, evidence, contacts, addresses, hash_, unknown
     )
 
 
@@ -171,16 +160,9 @@ def _parse_addresses(addresses: Sequence[str] | None) -> list[NormalizedAddress]
     return list(found.values())
 
 
-def _summary(
-    selection: Selection, contacts: list[int] | None, addresses: list[NormalizedAddress] | None
-) -> dict[str, Any]:
-    """Return what `jobs.selection` stores: the given conditions, and the lengths of lists."""
-    listed = {"contacts", "addresses"}
-    summary = selection.model_dump(mode="json", exclude_defaults=True, exclude=listed)
-    if "statuses" in summary:
-        summary["statuses"] = sorted(set(summary["statuses"]))
-    if contacts is not None:
-        summary["contacts"] = len(contacts)
-    if addresses is not None:
-        summary["addresses"] = len(addresses)
-    return summary
+def _conditions(selection: Selection) -> dict[str, Any]:
+    """Return the conditions as `jobs.selection` stores them, without the lists."""
+    conditions = selection.model_dump(mode="json", exclude_defaults=True, exclude=_LISTS)
+    if "statuses" in conditions:
+        conditions["statuses"] = sorted(set(conditions["statuses"]))
+    return conditions

@@ -21,7 +21,7 @@ from producers.fair_executor import run_off_loop
 from producers.invalid_request import MAX_FIELD_ERRORS, invalid_request
 from producers.plausibility import MAX_INLINE_ADDRESSES, find_doubtful, find_implausible
 from producers.request_validation import ValidatedRequest, validate_request
-from producers.uploads import ListSummary, Upload
+from producers.uploads import Upload
 from runtime import events, logs
 from runtime.settings import Settings
 from schemas.actors import PYTHON, Actor
@@ -94,7 +94,9 @@ async def submit(
         async with connection.transaction():
             if upload is not None:
                 listed = await upload.stage(connection, account_id)
-                _require_mostly_known(listed, allow=allow_mostly_unknown)
+                unknown = listed.unknown or 0
+                if not allow_mostly_unknown and 2 * unknown > listed.number:
+                    raise MostlyUnknownList(unknown, listed.number)
                 checked = validate_request(request, listed)
             stored = await store_job(connection, account_id, request, checked, actor)
             if upload is not None and stored.created:
@@ -174,9 +176,7 @@ async def store_job(
     actor: Actor,
 ) -> jobs.InsertedJob:
     """Store the job and its lists, in the transaction of the caller."""
-    stored = await jobs.insert_job(
-        connection, checked.new_job(account_id, request, actor, unknown=checked.unknown)
-    )
+    stored = await jobs.insert_job(connection, checked.new_job(account_id, request, actor))
     if not stored.created:
         return stored
     if checked.contacts:
@@ -211,11 +211,6 @@ async def _check_addresses(
     keys = [each.match_key for each in checked.addresses]
     known = await address_lists.find_known_keys(connection, account_id, keys)
     return checked._replace(unknown=len(keys) - len(known))
-
-
-def _require_mostly_known(listed: ListSummary, *, allow: bool) -> None:
-    if not allow and listed.unknown is not None and 2 * listed.unknown > listed.number:
-        raise MostlyUnknownList(listed.unknown, listed.number)
 
 
 async def log_and_enqueue(
