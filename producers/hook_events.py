@@ -1,13 +1,11 @@
 """Read signed events: JSON, one or many at a time, each of one person's opt-out."""
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from db.hooks import Hook
 from producers.field_names import Meaning, field_meaning
 from producers.hook_fields import (
     Adjustment,
@@ -58,14 +56,6 @@ class HookEvent(BaseModel):
     )
 
 
-class OptOutEvent(NamedTuple):
-    """An event that opts out. `occurred_at` and `note` can be stored."""
-
-    post: HookPost
-    occurred_at: datetime | None
-    note: str | None
-
-
 class InvalidEvent(NamedTuple):
     """An event of which nothing is stored; `is_repeated` if it has a name twice."""
 
@@ -74,7 +64,7 @@ class InvalidEvent(NamedTuple):
     is_repeated: bool = False
 
 
-def read_events(body: bytes, charset: str = "") -> list[OptOutEvent | InvalidEvent]:
+def read_events(body: bytes, charset: str = "") -> list[HookOptOut | InvalidEvent]:
     """Return the events of a body, one or a list of them.
 
     Raises ValueError if the body is not JSON, InvalidRequest for no or too many events, and
@@ -84,7 +74,7 @@ def read_events(body: bytes, charset: str = "") -> list[OptOutEvent | InvalidEve
     is_list = isinstance(given, list) and not isinstance(given, Pairs)
     number = len(given) if is_list else 1
     time = ReadingDeadline()
-    events: list[OptOutEvent | InvalidEvent] = []
+    events: list[HookOptOut | InvalidEvent] = []
     if 0 < number <= MAX_EVENTS:
         for each in given if is_list else [given]:
             events += _read_events_in(each, time)
@@ -97,7 +87,7 @@ def read_events(body: bytes, charset: str = "") -> list[OptOutEvent | InvalidEve
     return events
 
 
-def _read_events_in(given: Any, time: ReadingDeadline) -> list[OptOutEvent | InvalidEvent]:
+def _read_events_in(given: Any, time: ReadingDeadline) -> list[HookOptOut | InvalidEvent]:
     if not isinstance(given, Pairs):
         return [InvalidEvent(None, "An event must be a JSON object. Nothing was stored of it.")]
     grouped: dict[EventObject | None, list[Field]] = {None: []}
@@ -105,7 +95,7 @@ def _read_events_in(given: Any, time: ReadingDeadline) -> list[OptOutEvent | Inv
         grouped.setdefault(field.event, []).append(field)
     around = {event.outer for event in grouped if event is not None}
     readings: dict[EventObject | None, OptOutReader] = {}
-    events: list[OptOutEvent | InvalidEvent] = []
+    events: list[HookOptOut | InvalidEvent] = []
     for event, fields in grouped.items():
         # An event around others needs no address of its own.
         is_around = event in around
@@ -121,7 +111,7 @@ def _read_events_in(given: Any, time: ReadingDeadline) -> list[OptOutEvent | Inv
                 reading.take(field)
             reading.settle(readings[event.outer] if event else None)
             if reading.has_address or not is_around:
-                events.append(_to_event(reading.post()))
+                events.append(_to_opt_out(reading.post()))
         except InvalidRequest as error:
             events.append(InvalidEvent(_find_event_id(fields), str(error)))
     return events
@@ -136,13 +126,11 @@ def _check_duplicate_names(given: Pairs, fields: Iterable[Field]) -> InvalidEven
 
 def _find_event_id(fields: Iterable[Field]) -> str | None:
     """Return the id for the response, if nothing else of the event is read."""
-    for field in fields:
-        if field_meaning(field.name) is Meaning.EVENT_ID:
-            return field.text
-    return None
+    ids = (field.text for field in fields if field_meaning(field.name) is Meaning.EVENT_ID)
+    return next(ids, None)
 
 
-def _to_event(post: HookPost) -> OptOutEvent:
+def _to_opt_out(post: HookPost) -> HookOptOut:
     adjusted = list(post.adjusted)
     if post.rejected_fields:
         told = f"no address was read of {', '.join(post.rejected_fields)}"
@@ -157,13 +145,5 @@ def _to_event(post: HookPost) -> OptOutEvent:
     note = post.texts.get(Meaning.NOTE)
     if note is not None and len(note) > MAX_NOTE_LENGTH:
         adjusted.append(Adjustment("note", f"its first {MAX_NOTE_LENGTH:,} characters were stored"))
-    return OptOutEvent(
-        post._replace(adjusted=adjusted),
-        moment,
-        None if note is None else to_storable_text(note[:MAX_NOTE_LENGTH]),
-    )
-
-
-def event_to_opt_out(hook: Hook, event: OptOutEvent) -> HookOptOut:
-    """Return the opt-out of the event."""
-    return HookOptOut(event.post, hook.id, "event", event.note, event.occurred_at)
+    note = note and to_storable_text(note[:MAX_NOTE_LENGTH])
+    return HookOptOut(post._replace(adjusted=adjusted), note, moment)

@@ -63,9 +63,7 @@ class ReadingDeadline:
 
 
 class HookPost(NamedTuple):
-    """One recipient's opt-out. `rejected_fields` names the address
-    fields without a valid address.
-    """
+    """One recipient's opt-out. `rejected_fields` names address fields without a valid address."""
 
     candidates: list[AddressCandidate]
     kind: Status

@@ -70,4 +70,4 @@ def form_to_opt_out(hook: Hook, form: HookPost) -> HookOptOut:
     """Return the opt-out of the form."""
     contact = form.texts.get(Meaning.CONTACT_ID)
     note = contact and f"contact {to_storable_text(contact)[:_MAX_CONTACT]} of {hook.source}"
-    return HookOptOut(form, hook.id, "form", note)
+    return HookOptOut(form, note)

@@ -3,6 +3,7 @@
 import codecs
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -23,12 +24,12 @@ _MAX_PATH = 300
 """Longer names are cut; none of them has a meaning."""
 
 
+@dataclass(eq=False)
 class EventObject:
-    """One of several events in JSON, compared by normalized, and the event around it, if any."""
+    """One of several events in JSON, compared by identity, and the event around it, if any."""
 
-    def __init__(self, given: Pairs, outer: "EventObject | None") -> None:
-        self.given = given
-        self.outer = outer
+    given: Pairs
+    outer: "EventObject | None"
 
 
 class Field(NamedTuple):
@@ -77,10 +78,11 @@ def _read_pairs(text: str) -> Any:
 
 
 def iterate_events(value: Any, path: str = "") -> Iterator[Field]:
-    """Yield the fields of `iterate_fields`; each of several objects in a list is an event.
+    """Yield the texts and numbers of JSON from `read_pairs`, each named by its path.
 
-    The value itself is such a list, unless it lists the addresses of one person. A list inside it
-    is one if two or more of its objects have an address. Each event begins with an empty field.
+    Each of several objects in a list is an event. The value itself is such a list, unless it lists
+    the addresses of one person. A list inside it is one if two or more of its objects have an
+    address. Each event begins with an empty field.
     """
     is_list = _objects_in(value) >= _SEVERAL and not is_address_list(path)
     yield from _iterate_events(value, path, None, _MAX_LEVELS, are_events=is_list)
@@ -90,8 +92,7 @@ def _iterate_events(
     value: Any, path: str, outer: EventObject | None, levels: int, *, are_events: bool
 ) -> Iterator[Field]:
     if not isinstance(value, list) or not levels:
-        for field in iterate_fields(value, path, levels=levels):
-            yield field if outer is None else field._replace(event=outer)
+        yield from _iterate_fields(value, path, levels, outer)
         return
     for name, part in _parts(value):
         within = _within(path, name)
@@ -113,7 +114,7 @@ def _are_events(value: Any, path: str) -> bool:
         if isinstance(part, Pairs)
         and any(
             "@" in field.text and field_meaning(field.name) is Meaning.ADDRESS
-            for field in iterate_fields(part, _within(path, name), levels=_OWN_LEVELS)
+            for field in _iterate_fields(part, _within(path, name), _OWN_LEVELS)
         )
     )
     return len(list(islice(having, _SEVERAL))) == _SEVERAL
@@ -148,15 +149,17 @@ def _json_in(field: Field) -> Any:
         return None
 
 
-def iterate_fields(value: Any, path: str = "", *, levels: int = _MAX_LEVELS) -> Iterator[Field]:
-    """Yield the texts and numbers of JSON from `read_pairs`, each named by its path."""
+def _iterate_fields(
+    value: Any, path: str, levels: int, event: EventObject | None = None
+) -> Iterator[Field]:
     if isinstance(value, str):
-        yield Field(path, value)
+        yield Field(path, value, event=event)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield Field(path, str(value) if isinstance(value, int) else json.dumps(value))
+        text = str(value) if isinstance(value, int) else json.dumps(value)
+        yield Field(path, text, event=event)
     elif isinstance(value, list) and levels:
         for name, part in _parts(value):
-            yield from iterate_fields(part, _within(path, name), levels=levels - 1)
+            yield from _iterate_fields(part, _within(path, name), levels - 1, event)
 
 
 def _parts(value: list[Any]) -> Iterable[tuple[str, Any]]:

@@ -22,10 +22,10 @@ from producers.immediate_opt_out import (
 from producers.plausibility import MAX_INLINE_ADDRESSES, resolve_posts
 from producers.recipient_events import day_key, event_key, opt_out_request
 from producers.request_validation import validate_request
-from producers.submit import require_same_request, submit
+from producers.submit import submit
 from runtime import events, logs
 from runtime.settings import Settings
-from schemas.actors import Actor
+from schemas.actors import Actor, Via
 from schemas.errors import IdempotencyConflict
 from schemas.requests import JobRequest
 from schemas.statuses import Status
@@ -38,18 +38,15 @@ because a sender that waits too long for a response sends all of it again."""
 
 
 class HookOptOut(NamedTuple):
-    """An opt-out that a hook received as a `form` or an `event`."""
+    """An opt-out that a hook received. `note` and `occurred_at` can be stored."""
 
     post: HookPost
-    hook_id: int
-    received_as: str
     note: str | None = None
     occurred_at: datetime | None = None
 
-    @property
-    def key(self) -> str:
-        """The idempotency key: of the sender's event id, or of what was said on this day."""
-        words, post = ("hook", self.hook_id, self.received_as), self.post
+    def key(self, hook_id: int, via: Via) -> str:
+        """Return the idempotency key: of the sender's event id, or of what was said on this day."""
+        words, post = ("hook", hook_id, "form" if via is Via.HOOK_FORM else "event"), self.post
         if post.event_id is not None:
             return event_key(*words, event_id=post.event_id)
         moment = self.occurred_at.isoformat() if self.occurred_at else ""
@@ -103,7 +100,7 @@ class HookOptOutApplier(NamedTuple):
     async def _find_earlier(self, opt_outs: Sequence[HookOptOut]) -> dict[str, jobs.InsertedJob]:
         many = len(opt_outs) > MAX_INLINE_ADDRESSES
         keys = await run_off_loop(
-            self.hook.account, lambda: [each.key for each in opt_outs], is_long=many
+            self.hook.account, lambda: [self._key(each) for each in opt_outs], is_long=many
         )
         async with self.pool.acquire() as connection:
             return await jobs.list_jobs_by_key(connection, self.hook.account_id, keys)
@@ -113,7 +110,7 @@ class HookOptOutApplier(NamedTuple):
     ) -> OptOutReceipt | None:
         try:
             answer = _answer_or_request(request, earlier)
-            if isinstance(answer, OptOutReceipt):
+            if not isinstance(answer, JobRequest):
                 return answer
             pool, settings, actor = self.pool, self.settings, self.actor
             if len(answer.selection.addresses or ()) > settings.chunk_size:
@@ -174,10 +171,17 @@ class HookOptOutApplier(NamedTuple):
             correlation_id=self.correlation_id,
         )
 
+    def _key(self, opt_out: HookOptOut) -> str:
+        return opt_out.key(self.hook.id, self.actor.via)
+
     def _request_of(self, opt_out: HookOptOut) -> JobRequest:
-        post, _, _, note, moment = opt_out
+        post, note, occurred_at = opt_out
         return self._request(
-            addresses=post.addresses, kind=post.kind, key=opt_out.key, note=note, occurred_at=moment
+            addresses=post.addresses,
+            kind=post.kind,
+            key=self._key(opt_out),
+            note=note,
+            occurred_at=occurred_at,
         )
 
     def _merge_events(
@@ -188,12 +192,8 @@ class HookOptOutApplier(NamedTuple):
         merged: dict[Status, _MergedEvents] = {}
         hashes: dict[str, str] = {}
         for each in opt_outs:
-            try:
-                request = _answer_or_request(self._request_of(each), earlier)
-            except IdempotencyConflict:
-                answers.append(None)
-                continue
-            if isinstance(request, OptOutReceipt):
+            request = _answer_or_request(self._request_of(each), earlier)
+            if not isinstance(request, JobRequest):
                 answers.append(request)
                 continue
             key, digest = request.idempotency_key or "", validate_request(request).request_hash
@@ -211,13 +211,14 @@ class HookOptOutApplier(NamedTuple):
 
 def _answer_or_request(
     request: JobRequest, earlier: dict[str, jobs.InsertedJob]
-) -> OptOutReceipt | JobRequest:
+) -> OptOutReceipt | JobRequest | None:
     """Return the receipt of an earlier job, or the request to do.
 
-    Raises IdempotencyConflict if the job with its key is of a different request.
+    Return None if the job with its key is of a different request.
     """
     stored = earlier.get(request.idempotency_key or "")
     if stored is None:
         return request
-    require_same_request(stored, request, validate_request(request).request_hash)
+    if stored.request_hash != validate_request(request).request_hash:
+        return None
     return repeat_request(request, stored) if stored.is_incomplete else earlier_receipt(stored)

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from db.hooks import Hook
-from producers.hook_events import OptOutEvent, event_to_opt_out
 from producers.hook_forms import form_to_opt_out
 from producers.hook_json import Field
+from producers.hook_opt_outs import HookOptOut
 from producers.one_click import PATH
 from producers.recipient_events import event_key
 from runtime.settings import Settings
 from runtime.signing import hook_secret, hook_token, one_click_token
+from schemas.actors import Via
 from schemas.addresses import normalize_address
 from tests.chaos.acknowledgements import AcknowledgedJob, OptOutByAddress, Records, Violation
 from tests.chaos.observer import Observer
@@ -110,10 +111,10 @@ class WebRecipients:
             _, receipt = answer.body["events"]
             return dict(receipt)
 
-        known = read_event(event)
-        assert isinstance(known, OptOutEvent)
-        opt_out = event_to_opt_out(self._hook, known)
-        await self._keep(recipient, opt_out.key, await send())
+        opt_out = read_event(event)
+        assert isinstance(opt_out, HookOptOut)
+        key = opt_out.key(self._hook.id, Via.HOOK_EVENTS)
+        await self._keep(recipient, key, await send())
         if recipient.again:
             self._expect_known(await send())
 
@@ -143,8 +144,8 @@ class WebRecipients:
 
         receipt = await send()
         post = read_post(Field(name, text) for name, text in form.items())
-        opt_out = form_to_opt_out(self._hook, post)
-        await self._keep(recipient, opt_out.key, receipt)
+        key = form_to_opt_out(self._hook, post).key(self._hook.id, Via.HOOK_FORM)
+        await self._keep(recipient, key, receipt)
         if recipient.again:
             self._expect_known(await send())
 

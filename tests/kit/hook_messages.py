@@ -5,10 +5,11 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from producers.hook_events import InvalidEvent, OptOutEvent, read_events
+from producers.hook_events import InvalidEvent, read_events
 from producers.hook_fields import HookPost
 from producers.hook_forms import read_form
 from producers.hook_json import Field
+from producers.hook_opt_outs import HookOptOut
 from runtime.signing import signature
 from tests.kit.recipients import (
     ANN,
@@ -46,7 +47,7 @@ def read_post(fields: Iterable[Field]) -> HookPost:
     return post
 
 
-def read_event(given: Any) -> OptOutEvent | InvalidEvent:
+def read_event(given: Any) -> HookOptOut | InvalidEvent:
     """Return the only event of a message, passed as a JSON value."""
     (read,) = read_events(json.dumps(given).encode())
     return read

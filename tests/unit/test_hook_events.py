@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.hook_events import MAX_EVENTS, InvalidEvent, OptOutEvent, read_events
+from producers.hook_events import MAX_EVENTS, InvalidEvent, read_events
 from producers.hook_fields import Adjustment
 from producers.hook_forms import read_form
+from producers.hook_opt_outs import HookOptOut
 from schemas.errors import InvalidRequest
 from tests.kit.field_names import OTHERS, RECIPIENTS
 from tests.kit.hook_messages import read_event, read_post
@@ -55,7 +56,7 @@ def test_a_list_of_events_inside_an_object_is_several_opt_outs():
     expected = [(["a@x.example"], "spam", "1"), (["b@x.example"], "feedback", "2")]
     in_field = urlencode({"payload": WRAPPED}).encode()
     forms = [read_form(parse_fields(body)).posts for body in (WRAPPED.encode(), in_field)]
-    signed = [each.post for each in read_events(WRAPPED.encode()) if isinstance(each, OptOutEvent)]
+    signed = [each.post for each in read_events(WRAPPED.encode()) if isinstance(each, HookOptOut)]
     for posts in (*forms, signed):
         assert [(post.addresses, post.kind, post.event_id) for post in posts] == expected
 
@@ -79,7 +80,7 @@ def test_an_inherited_kind_is_reported_like_an_own_one(own, outer, kind, is_repo
         body = json.dumps(wrapped | outer).encode()
         in_form = urlencode({"payload": body.decode()}).encode()
         forms = [read_form(parse_fields(each)).posts for each in (body, in_form)]
-        signed = [each.post for each in read_events(body) if isinstance(each, OptOutEvent)]
+        signed = [each.post for each in read_events(body) if isinstance(each, HookOptOut)]
         for posts in (*forms, signed):
             of_list = [post for post in posts if post.addresses != ["c@x.example"]]
             assert [post.addresses for post in of_list] == [["a@x.example"], ["b@x.example"]]
@@ -104,7 +105,7 @@ def test_events_inherit_fields_from_the_nearest_object():
         ],
     }
     read = read_events(json.dumps(body).encode())
-    events = {each.post.addresses[0][0]: each for each in read if isinstance(each, OptOutEvent)}
+    events = {each.post.addresses[0][0]: each for each in read if isinstance(each, HookOptOut)}
     assert {
         name: (each.post.kind, each.note, each.post.event_id) for name, each in events.items()
     } == {
@@ -133,7 +134,7 @@ def test_three_hundred_events_inside_an_object_are_separate_opt_outs():
     many: list[object] = [{"email": f"a{n}@x.example"} for n in range(300)]
     body = json.dumps({"data": {"recipients": [*many, {}]}}).encode()
     assert len(read_form(parse_fields(body)).posts) == 300
-    assert [type(each) for each in read_events(body)] == [OptOutEvent] * 300 + [InvalidEvent]
+    assert [type(each) for each in read_events(body)] == [HookOptOut] * 300 + [InvalidEvent]
 
 
 def test_several_addresses_of_a_contact_are_one_opt_out():
@@ -142,7 +143,7 @@ def test_several_addresses_of_a_contact_are_one_opt_out():
         body = json.dumps({name: [{"email": "a@x.example"}, {"email": "b@x.example"}]}).encode()
         (post,) = read_form(parse_fields(body)).posts
         (event,) = read_events(body)
-        assert isinstance(event, OptOutEvent)
+        assert isinstance(event, HookOptOut)
         assert post.addresses == event.post.addresses == ["a@x.example", "b@x.example"]
 
 
@@ -155,8 +156,8 @@ def test_a_duplicate_name_in_an_event_loses_no_other_event():
     c, a, b = read_events(body)
     assert isinstance(a, InvalidEvent)
     assert a.is_repeated
-    assert isinstance(b, OptOutEvent)
-    assert isinstance(c, OptOutEvent)
+    assert isinstance(b, HookOptOut)
+    assert isinstance(c, HookOptOut)
     assert (b.post.addresses, c.post.addresses) == (["b@x.example"], ["c@x.example"])
 
 
@@ -167,7 +168,7 @@ EVENTS = '[{"email": "ada@x.example", "name": "Jos\xe9"}, {"email": "jos\xe9@x.e
 def test_events_are_read_in_any_unicode_encoding(encoding):
     """Events are read in each Unicode encoding, with or without a byte order mark."""
     read = read_events(EVENTS.encode(encoding))
-    found = [each.post.addresses for each in read if isinstance(each, OptOutEvent)]
+    found = [each.post.addresses for each in read if isinstance(each, HookOptOut)]
     assert found == [["ada@x.example"], ["jos\xe9@x.example"]]
 
 
@@ -176,12 +177,12 @@ def test_undecodable_bytes_lose_no_other_event():
     events are read.
     """
     for read in (read_events(EVENTS.encode("cp1252")), read_events(EVENTS.encode(), "cp1252")):
-        assert isinstance(read[0], OptOutEvent)
+        assert isinstance(read[0], HookOptOut)
         assert read[0].post.addresses == ["ada@x.example"]
     first, second = read_events(EVENTS.encode("cp1252"))
-    assert (type(first), type(second)) == (OptOutEvent, InvalidEvent)
+    assert (type(first), type(second)) == (HookOptOut, InvalidEvent)
     _, second = read_events(EVENTS.encode("cp1252"), "cp1252")
-    assert isinstance(second, OptOutEvent)
+    assert isinstance(second, HookOptOut)
     assert second.post.addresses == ["jos\xe9@x.example"]
 
 
@@ -192,7 +193,7 @@ def test_no_bytes_in_a_member_lose_an_opt_out(raw, is_form):
     if is_form:
         assert read_post(parse_fields(body, "application/json")).addresses == ["ada@x.example"]
     (event,) = read_events(body)
-    assert isinstance(event, OptOutEvent)
+    assert isinstance(event, HookOptOut)
     assert event.post.addresses == ["ada@x.example"]
 
 
@@ -237,5 +238,5 @@ def test_an_event_whose_address_is_in_an_unknown_field_is_named():
 def test_a_signed_event_reports_invalid_addresses(body):
     """Invalid addresses in or around a signed event are reported, as in a form."""
     for event in read_events(json.dumps(body).encode()):
-        assert isinstance(event, OptOutEvent)
+        assert isinstance(event, HookOptOut)
         assert Adjustment("address", "no address was read of email2") in event.post.adjusted

@@ -9,14 +9,7 @@ from pydantic import BaseModel, Field
 
 from db.hooks import Hook
 from producers.fair_executor import run_off_loop
-from producers.hook_events import (
-    MAX_EVENTS,
-    HookEvent,
-    InvalidEvent,
-    OptOutEvent,
-    event_to_opt_out,
-    read_events,
-)
+from producers.hook_events import MAX_EVENTS, HookEvent, InvalidEvent, read_events
 from producers.hook_fields import Adjustment, to_storable_text
 from producers.hook_forms import form_to_opt_out, read_form
 from producers.hook_opt_outs import HookOptOut, HookOptOutApplier
@@ -214,12 +207,11 @@ async def post_events(
         given = await run_off_loop(
             hook.account, lambda: _parse_events(body, charset), is_long=is_large(body)
         )
-    valid = [event for event in given if isinstance(event, OptOutEvent)]
-    opt_outs = [event_to_opt_out(hook, event) for event in valid]
-    receipts = iter(await _apply_all(state, hook, opt_outs, Via.HOOK_EVENTS))
+    valid = [event for event in given if isinstance(event, HookOptOut)]
+    receipts = iter(await _apply_all(state, hook, valid, Via.HOOK_EVENTS))
     results = [
         _build_result(event, next(receipts))
-        if isinstance(event, OptOutEvent)
+        if isinstance(event, HookOptOut)
         else _build_error_result(event)
         for event in given
     ]
@@ -238,7 +230,7 @@ async def post_events(
     return EventResults(events=results)
 
 
-def _parse_events(body: bytes, charset: str) -> list[OptOutEvent | InvalidEvent]:
+def _parse_events(body: bytes, charset: str) -> list[HookOptOut | InvalidEvent]:
     """Return the events of the body, at least one of them valid.
 
     Raise Problem if none is, and InvalidRequest if there are none or too many.
@@ -273,7 +265,7 @@ async def _apply_all(
     return receipts
 
 
-def _build_result(event: OptOutEvent, receipt: OptOutReceipt | None) -> EventResult:
+def _build_result(event: HookOptOut, receipt: OptOutReceipt | None) -> EventResult:
     event_id = _storable_id(event.post.event_id)
     if receipt is None:
         return EventResult(event_id=event_id, conflict=True)
