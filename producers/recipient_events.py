@@ -1,4 +1,4 @@
-"""A recipient's opt-out, as a sender of mail reports it, and the job request for it.
+"""The job request for a recipient's opt-out that a sender of mail reports.
 
 The sender's own id of the event becomes the idempotency key, so that an event reported twice is one
 job, wherever the first response was lost.
@@ -7,9 +7,9 @@ job, wherever the first response was lost.
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from producers.invalid_request import is_storable, require_storable
 from schemas.addresses import InvalidAddress, normalize_address
@@ -33,26 +33,9 @@ def _require_past(moment: datetime) -> datetime:
         raise ValueError("it lies before the year 1; say when it happened") from None
 
 
-Kind = Literal[Status.MANUAL, Status.LIST_UNSUBSCRIBE, Status.FEEDBACK, Status.SPAM]
 Moment = Annotated[AwareDatetime, AfterValidator(_require_past)]
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$")]
 """One word, so that a source and an event id joined by a blank are unambiguous."""
-
-
-class RecipientEvent(BaseModel):
-    """One recipient's opt-out. Unknown fields are an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    address: str = Field(max_length=1000, description="The address that was opted out.")
-    kind: Kind = Field(
-        description="How: manual (a link or a page), list_unsubscribe (the mail client's button),"
-        " feedback (a complaint to the mailbox provider) or spam (one on a form of yours)."
-    )
-    occurred_at: Moment | None = Field(
-        None, description="When it happened, with its time zone; not in the future."
-    )
-    note: str | None = Field(None, max_length=MAX_NOTE_LENGTH, description="Kept with the job.")
 
 
 def opt_out_request(

@@ -1,16 +1,23 @@
 """Immediate opt-outs of single addresses, submitted with an API key."""
 
 from http import HTTPStatus
+from typing import Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from db import address_history, jobs
 from producers.immediate_opt_out import OptOutReceipt, opt_out_immediately
 from producers.invalid_request import invalid_request, require_storable
 from producers.keys import Caller
 from producers.plausibility import find_doubtful, find_implausible
-from producers.recipient_events import RecipientEvent, SourceName, event_key, opt_out_request
+from producers.recipient_events import (
+    MAX_NOTE_LENGTH,
+    Moment,
+    SourceName,
+    event_key,
+    opt_out_request,
+)
 from schemas.addresses import find_correction, normalize_address
 from schemas.errors import FieldError, IdempotencyConflict
 from schemas.requests import JobRequest, ShortText
@@ -25,9 +32,20 @@ from web.state import AppState, get_state
 router = APIRouter(tags=["opt-outs"])
 
 
-class OptOutRequest(RecipientEvent):
+class OptOutRequest(BaseModel):
     """One recipient's opt-out, as a service of the account submits it."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address: str = Field(max_length=1000, description="The address that was opted out.")
+    kind: Literal[Status.MANUAL, Status.LIST_UNSUBSCRIBE, Status.FEEDBACK, Status.SPAM] = Field(
+        description="How: manual (a link or a page), list_unsubscribe (the mail client's button),"
+        " feedback (a complaint to the mailbox provider) or spam (one on a form of yours)."
+    )
+    occurred_at: Moment | None = Field(
+        None, description="When it happened, with its time zone; not in the future."
+    )
+    note: str | None = Field(None, max_length=MAX_NOTE_LENGTH, description="Kept with the job.")
     source: SourceName = Field(
         description="The system in which the recipient opted out, as one word.",
         examples=["preference-center"],
