@@ -7,7 +7,8 @@ from typing import Annotated
 import asyncpg
 from pydantic import Field
 
-from actions.registry import all_actions, describe_reason
+from actions.opt_in import OPT_IN_TRANSITIONS, decide_opt_in
+from actions.registry import describe_reason
 from db import address_history, chunk_addresses
 from schemas.addresses import InvalidAddress, normalize_address
 from schemas.decisions import AddressState
@@ -19,6 +20,7 @@ from schemas.views import AddressContact, AddressResult, View
 
 MAX_CONTACTS_SHOWN = 20
 
+_OPT_IN_EDGES = {edge.from_status: edge for edge in OPT_IN_TRANSITIONS}
 _OPT_IN_EFFECTS = {
     Outcome.APPLIED: "would opt it in",
     Outcome.UNCHANGED: "would leave it as it is",
@@ -127,11 +129,7 @@ async def _check_opt_in(
     *,
     account_id: int,
     role_address_limit: int,
-) -> OptInCheck | None:
-    """Ask the rules of an opt-in job; None if there is no such action."""
-    action = all_actions().get("opt_in")
-    if action is None:
-        return None
+) -> OptInCheck:
     opted_out_siblings = await chunk_addresses.find_with_opted_out_sibling(
         connection,
         JobKey(account_id, _NO_JOB),
@@ -142,15 +140,10 @@ async def _check_opt_in(
     state = AddressState(
         now.status, now.propagated_from is not None, sibling_opted_out=bool(opted_out_siblings)
     )
-    decision = action.decide(state, action.params())
-    explanation = next(
-        (
-            edge.because
-            for edge in action.transitions
-            if edge.from_status is now.status and edge.decision.reason == decision.reason
-        ),
-        describe_reason(decision.reason),
-    )
+    decision = decide_opt_in(state)
+    edge = _OPT_IN_EDGES[now.status]
+    is_edge = edge.decision.reason == decision.reason
+    explanation = edge.because if is_edge else describe_reason(decision.reason)
     return OptInCheck(
         allowed=decision.outcome is Outcome.APPLIED,
         outcome=decision.outcome,
@@ -171,14 +164,7 @@ def explain_status(address: address_history.CurrentAddress) -> Iterator[str]:
             f"It gets no broadcasts: {address.propagated_from_address} was opted out, and a"
             " contact holds both. So the opt-out was propagated to this address."
         )
-    yield from _explain_opt_in(address)
-
-
-def _explain_opt_in(address: address_history.CurrentAddress) -> Iterator[str]:
-    opt_in = all_actions().get("opt_in")
-    transitions = opt_in.transitions if opt_in else ()
-    for edge in transitions:
-        if edge.from_status is address.status:
-            yield f"A bulk opt-in {_OPT_IN_EFFECTS[edge.decision.outcome]}: {edge.because}."
+    edge = _OPT_IN_EDGES[address.status]
+    yield f"A bulk opt-in {_OPT_IN_EFFECTS[edge.decision.outcome]}: {edge.because}."
     if address.status in OPTED_OUT:
         yield "Only its owner can come back, by signing up again; no bulk job reopens an opt-out."
