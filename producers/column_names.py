@@ -5,7 +5,7 @@ Manager Email` is another person's address, and `User Email` may be.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from producers.short_text_cache import cache_short_texts
 from schemas.errors import InvalidRequest
@@ -152,6 +152,14 @@ def is_address_column(header: str, *, weak: bool = False) -> bool:
     """Return whether a column of this name has addresses of the contact."""
     meaning = column_meaning(header, weak=weak)
     return meaning == ADDRESS or meaning in ADDRESS_FIELDS
+
+
+def prefer_contact_ids(headers: Mapping[int, str]) -> list[int]:
+    """Return the columns of ids to read: an `Id` next to a `Contact Id` identifies something else.
+
+    `headers` are the names of all columns of ids.
+    """
+    return [at for at, name in headers.items() if "contact" in name.casefold()] or list(headers)
 
 
 def mentions_consent(header: str) -> bool:

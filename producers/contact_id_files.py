@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from producers.column_names import column_meaning
+from producers.column_names import column_meaning, prefer_contact_ids
 from producers.file_text import FileText, find_unreadable, read_json_line
 from producers.invalid_request import shorten
 from producers.table import Table, broken_header_error
@@ -161,16 +161,15 @@ def _read_table(table: Table) -> Iterator[list[int]]:
 
 def _id_columns(headers: list[str]) -> list[int]:
     """Return the column of ids, if there is one; raises InvalidRequest for several."""
-    found = [at for at, name in enumerate(headers) if _is_name(name)]
-    # An `Id` next to a `Contact Id` identifies something else.
-    contacts = [at for at in found if "contact" in headers[at].casefold()]
-    if len(contacts or found) > 1:
-        names = ", ".join(headers[at] for at in found)
+    found = {at: name for at, name in enumerate(headers) if _is_name(name)}
+    columns = prefer_contact_ids(found)
+    if len(columns) > 1:
+        names = ", ".join(found.values())
         raise InvalidRequest(
             f"The file has more than one column of ids: {names[:200]}. Nothing was stored. Remove"
             " the columns that are not the contacts' ids."
         )
-    return contacts or found
+    return columns
 
 
 def _line_error(line_no: int, what: str) -> InvalidRequest:

@@ -16,6 +16,7 @@ from producers.column_names import (
     is_address_column,
     mentions_consent,
     normalize_header,
+    prefer_contact_ids,
     require_width,
 )
 from producers.import_rejections import quoted
@@ -121,15 +122,9 @@ def _require_known(mapping: Mapping[str, str], headers: Sequence[str]) -> None:
 
 
 def _prefer_contact_id(columns: Sequence[_Column]) -> list[_Column]:
-    """Ignore an `Id` if there is a `Contact Id`: it identifies something else."""
     ids = [column for column in columns if column.meaning == "external_id"]
-    others = [
-        column.at
-        for column in ids
-        if not column.is_mapped and "contact" not in normalize_header(column.header)
-    ]
-    if not any("contact" in normalize_header(column.header) for column in ids):
-        others = []
+    kept = prefer_contact_ids({column.at: column.header for column in ids})
+    others = [column.at for column in ids if column.at not in kept and not column.is_mapped]
     return [each._replace(meaning=None) if each.at in others else each for each in columns]
 
 

@@ -86,23 +86,22 @@ class FileText:
             looked_at, self._looked_at = self._looked_at, ""
             return looked_at
         while not self._ended:
-            block = self._block(
-                max(BLOCK_BYTES, FIRST_BLOCK_BYTES) if self._decoder is None else BLOCK_BYTES
-            )
+            is_first = self._decoder is None
+            block = self._block(max(BLOCK_BYTES, FIRST_BLOCK_BYTES) if is_first else BLOCK_BYTES)
             self._ended = not block
-            if self._decoder is None:
-                self.encoding = _encoding_of(block, self.encoding)
-                self._decoder = codecs.getincrementaldecoder(self.encoding)(_UNDECODABLE)
-                text = self._decoded(self._decoder, block).removeprefix(_BEFORE_TEXT)
-            else:
-                text = self._decoded(self._decoder, block)
+            text = self._decode(block)
+            if is_first:
+                text = text.removeprefix(_BEFORE_TEXT)
             if text:
                 return text
         return ""
 
-    def _decoded(self, decoder: codecs.IncrementalDecoder, block: bytes) -> str:
+    def _decode(self, block: bytes) -> str:
+        if self._decoder is None:
+            self.encoding = _encoding_of(block, self.encoding)
+            self._decoder = codecs.getincrementaldecoder(self.encoding)(_UNDECODABLE)
         try:
-            return decoder.decode(block, final=self._ended)
+            return self._decoder.decode(block, final=self._ended)
         except UnicodeError:
             # In some states of some encodings, wrong bytes do not reach the handler.
             raise InvalidRequest(

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -54,17 +54,16 @@ def open_contacts(
     `mapping` has the meaning of unknown headers (see `column_names.MEANINGS`). Raises
     InvalidRequest for a file that cannot be imported at all.
     """
-    if not isinstance(file, str | Path):
-        yield ContactFile(file, mapping=mapping or {}, encoding=encoding)
-        return
+    opened: AbstractContextManager[BinaryIO]
+    # Only opening may fail so; the file is closed below.
     try:
-        stream = Path(file).open("rb")  # noqa: SIM115  only opening may fail so; closed below
+        opened = Path(file).open("rb") if isinstance(file, str | Path) else nullcontext(file)  # noqa: SIM115
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise InvalidRequest(
             f"{file} cannot be read: {why}. Nothing was stored. Give a file that can be read."
         ) from error
-    with stream:
+    with opened as stream:
         yield ContactFile(stream, mapping=mapping or {}, encoding=encoding)
 
 

@@ -5,7 +5,7 @@ rejected, because it may be an opt-out.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from producers.column_names import plain_name
 from producers.short_text_cache import cache_short_texts
@@ -153,27 +153,24 @@ def find_suppressing_cell(cells: Sequence[str]) -> str | None:
     text = "\n".join(cells).lower()
     for part in _PARTS:
         if part in text:
-            return next(filter(_tells_of_suppression, cells), None)
+            fit = (cell for cell in cells if len(cell) <= _MAX_PROSE)
+            return next((cell for cell in fit if _means_opt_out(cell, _opt_out.search)), None)
     return None
 
 
 def is_suppressing(text: str) -> bool:
     """Return whether the whole text, such as a tag, has such a meaning."""
-    if len(text) > _MAX_SHORT:
-        return False
-    return bool(plain_name(text) in _SUPPRESSING or _opt_out.fullmatch(text) or _is_short_no(text))
+    return len(text) <= _MAX_SHORT and _means_opt_out(text, _opt_out.fullmatch)
 
 
-def _tells_of_suppression(cell: str) -> bool:
-    if len(cell) > _MAX_PROSE:
-        return False
-    return bool(plain_name(cell) in _SUPPRESSING or _opt_out.search(cell) or _is_short_no(cell))
+def _means_opt_out(text: str, find: Callable[[str], re.Match[str] | None]) -> bool:
+    return bool(plain_name(text) in _SUPPRESSING or find(text) or _is_short_no(text))
 
 
 def strongest(*stated: Status | None) -> Status | None:
     """Return the status with the highest rank; among equals, one that is not marketable."""
-    found = [status for status in stated if status is not None]
-    return max(found, key=_strength) if found else None
+    found = (status for status in stated if status is not None)
+    return max(found, key=lambda each: (each.rank, each not in MARKETABLE), default=None)
 
 
 def applies_to_person(status: Status) -> bool:
@@ -189,7 +186,3 @@ _WITHOUT_PERMISSION = {
     Status.UNENGAGED_NON_MARKETABLE,
     Status.LOCKDOWN,
 }
-
-
-def _strength(status: Status) -> tuple[int, bool]:
-    return status.rank, status not in MARKETABLE
