@@ -77,6 +77,7 @@ class AddressView(View):
     """Its results, the newest first."""
     explanation: list[str]
     """Sentences for people."""
+    # Never null: every version has the action. The API's schema allows it all the same.
     opt_in_check: OptInCheck | None
 
 

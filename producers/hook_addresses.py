@@ -9,7 +9,6 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -61,9 +60,6 @@ _encoded = re.compile(r"%[0-9A-Fa-f]{2}")
 _is_quoted = re.compile(r'"[^"]*"@[^\s"<>]+').fullmatch
 
 
-_NOTHING_KNOWN: Mapping[str, bool] = MappingProxyType({})
-
-
 class AddressCandidate(NamedTuple):
     """An address in a text, with all its possible readings.
 
@@ -76,7 +72,7 @@ class AddressCandidate(NamedTuple):
 
 
 def resolve_candidates(
-    candidates: Sequence[AddressCandidate], known: Mapping[str, bool] = _NOTHING_KNOWN
+    candidates: Sequence[AddressCandidate], known: Mapping[str, bool] | None = None
 ) -> list[NormalizedAddress]:
     """Return the address of each candidate, in an account with the `known` match keys.
 
@@ -84,6 +80,7 @@ def resolve_candidates(
     only because of an earlier reading. So the chosen addresses count as known for the others, as
     they will when the request comes again: the same request is then read in the same way.
     """
+    known = known or {}
     held = {key for key, is_held in known.items() if is_held}
     keys, before = set(known), None
     while True:

@@ -3,6 +3,7 @@
 import codecs
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -49,14 +50,11 @@ def decode_text(raw: bytes, charset: str = "") -> str:
 
     Other bytes become unpaired surrogates, which no address has.
     """
-    try:
+    with suppress(UnicodeError):
         return raw.decode()
-    except UnicodeDecodeError:
-        pass
-    try:
+    with suppress(UnicodeError):
         return raw.decode(find_charset(charset) or "utf-8")
-    except UnicodeError:
-        return raw.decode(errors="surrogateescape")
+    return raw.decode(errors="surrogateescape")
 
 
 def read_body(body: bytes, charset: str = "") -> Any:

@@ -1,11 +1,10 @@
 """Apply the posts of a hook's request one by one, and merge those that time does not allow."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -15,6 +14,7 @@ from producers.fair_executor import run_in_turn, run_off_loop
 from producers.hook_fields import HookPost
 from producers.immediate_opt_out import (
     OptOutReceipt,
+    defer_to_workers,
     earlier_receipt,
     opt_out_immediately,
     repeat_request,
@@ -23,14 +23,11 @@ from producers.plausibility import MAX_INLINE_ADDRESSES, resolve_posts
 from producers.recipient_events import day_key, event_key, opt_out_request
 from producers.request_validation import validate_request
 from producers.submit import submit
-from runtime import events, logs
 from runtime.settings import Settings
 from schemas.actors import Actor, Via
 from schemas.errors import IdempotencyConflict
 from schemas.requests import JobRequest
 from schemas.statuses import Status
-
-log = logs.get_logger()
 
 APPLY_SECONDS = 5.0
 """How long to apply the posts of a request one by one. The rest is stored for the workers,
@@ -112,12 +109,11 @@ class HookOptOutApplier(NamedTuple):
             answer = _answer_or_request(request, earlier)
             if not isinstance(answer, JobRequest):
                 return answer
-            pool, settings, actor = self.pool, self.settings, self.actor
-            if len(answer.selection.addresses or ()) > settings.chunk_size:
-                stored = await submit(pool, settings, answer, actor=actor)
+            if len(answer.selection.addresses or ()) > self.settings.chunk_size:
+                stored = await submit(self.pool, self.settings, answer, actor=self.actor)
                 return OptOutReceipt(stored.job_id, stored.created, applied=False)
             return await opt_out_immediately(
-                pool, settings, answer, account_id=self.hook.account_id, actor=actor
+                self.pool, self.settings, answer, account_id=self.hook.account_id, actor=self.actor
             )
         except IdempotencyConflict:
             return None
@@ -146,29 +142,23 @@ class HookOptOutApplier(NamedTuple):
             hook.account,
             lambda: self._request(addresses=merged.addresses, kind=kind, key=key, note=note),
         )
-        pool, settings, actor = self.pool, self.settings, self.actor
-        stored = await submit(
-            pool, settings, request, is_verbatim=True, merged_hashes=keys, actor=actor
-        )
-        log.warning(
-            events.OPT_OUT_DEFERRED,
-            job=stored.job_id,
-            account=hook.account_id,
-            action=request.action,
+        return await defer_to_workers(
+            self.pool,
+            self.settings,
+            request,
             error="TooManyEvents",
-            correlation_id=self.correlation_id,
+            merged_hashes=keys,
+            actor=self.actor,
         )
-        return OptOutReceipt(stored.job_id, stored.created, applied=False)
 
-    @property
-    def _request(self) -> Callable[..., JobRequest]:
+    def _request(self, **opt_out: Any) -> JobRequest:
         hook = self.hook
-        return partial(
-            opt_out_request,
+        return opt_out_request(
             account=hook.account,
             source=hook.source,
             requested_by=f"hook {hook.id} ({hook.source})",
             correlation_id=self.correlation_id,
+            **opt_out,
         )
 
     def _key(self, opt_out: HookOptOut) -> str:

@@ -6,6 +6,7 @@ interfered, it decides again, with locks.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import NamedTuple
@@ -115,7 +116,8 @@ async def opt_out_immediately(
                     return earlier_receipt(earlier)
     except _NotAppliedError as failed:
         # Outside of the block above: the pool may have no second connection to give.
-        return await _defer_to_workers(pool, settings, request, actor, failed)
+        error = type(failed.__cause__).__name__
+        return await defer_to_workers(pool, settings, request, error=error, actor=actor)
     if applied is None:
         # The earlier job ended without applying the opt-out: apply it now, under a new key.
         return await opt_out_immediately(
@@ -131,22 +133,27 @@ async def opt_out_immediately(
     )
 
 
-async def _defer_to_workers(
+async def defer_to_workers(
     pool: asyncpg.Pool,
     settings: Settings,
     request: JobRequest,
+    *,
+    error: str,
+    merged_hashes: Mapping[str, str] | None = None,
     actor: Actor,
-    failed: _NotAppliedError,
 ) -> OptOutReceipt:
-    submitted = await submit(pool, settings, request, is_verbatim=True, actor=actor)
-    with logs.bind_context(correlation_id=request.correlation_id):
-        log.warning(
-            events.OPT_OUT_DEFERRED,
-            job=submitted.job_id,
-            account=submitted.account_id,
-            action=request.action,
-            error=type(failed.__cause__).__name__,
-        )
+    """Store an opt-out that cannot be applied now, because of the `error`, for the workers."""
+    submitted = await submit(
+        pool, settings, request, is_verbatim=True, merged_hashes=merged_hashes, actor=actor
+    )
+    log.warning(
+        events.OPT_OUT_DEFERRED,
+        job=submitted.job_id,
+        account=submitted.account_id,
+        action=request.action,
+        error=error,
+        correlation_id=request.correlation_id,
+    )
     return OptOutReceipt(submitted.job_id, submitted.created, applied=False)
 
 

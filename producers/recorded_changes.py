@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -14,14 +15,17 @@ from schemas.actors import ActivityEvent, Actor
 log = logs.get_logger()
 
 
+@dataclass
 class RecordedChange:
-    """The change that a transaction makes; without a call of `record` it leaves no trace."""
+    """The change that a transaction makes; without a call of `record` it leaves no trace.
 
-    def __init__(self, connection: asyncpg.Connection, event: Event, actor: Actor) -> None:
-        self.connection = connection
-        self._event = event
-        self._actor = actor
-        self._logged: dict[str, Any] | None = None
+    `logged` are the keys of its log line.
+    """
+
+    connection: asyncpg.Connection
+    event: Event
+    actor: Actor
+    logged: dict[str, Any] | None = None
 
     async def record(
         self,
@@ -38,20 +42,15 @@ class RecordedChange:
         """
         await activity.record(
             self.connection,
-            ActivityEvent(self._event.name),
-            self._actor,
+            ActivityEvent(self.event.name),
+            self.actor,
             account_id=account_id,
             correlation_id=request_correlation_id,
             detail=detail,
             **subject,
         )
         ids = {name.removesuffix("_id"): value for name, value in subject.items()}
-        self._logged = {**ids, "account": account_id, **(logged or {}), **self._actor.log_keys()}
-
-    def log(self) -> None:
-        """Log what was recorded; for after the commit."""
-        if self._logged is not None:
-            log.info(self._event, **self._logged)
+        self.logged = {**ids, "account": account_id, **(logged or {}), **self.actor.log_keys()}
 
 
 @asynccontextmanager
@@ -63,4 +62,5 @@ async def recorded_change(
         async with connection.transaction():
             change = RecordedChange(connection, event, actor)
             yield change
-        change.log()
+        if change.logged is not None:
+            log.info(event, **change.logged)

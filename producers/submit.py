@@ -151,11 +151,8 @@ async def _require_selectable(
             f"The account {request.account!r} has no tag {selection.tag!r}. Nothing was stored."
             f" {hint}"
         )
-    if selection.import_job is not None:
-        await _require_import(connection, account_id, selection.import_job)
-
-
-async def _require_import(connection: asyncpg.Connection, account_id: int, job_id: int) -> None:
+    if (job_id := selection.import_job) is None:
+        return
     job = await jobs.get_job(connection, job_id, account_id=account_id)
     if job is None or not get_action(job.action).creates_contacts:
         why = "does not exist" if job is None else f"is not an import but {job.action}"

@@ -91,13 +91,11 @@ class AddressUpload:
                 (each.line, each.normalized) for each in block.doubtful if each not in wrong
             ]
             await uploads.copy_addresses(connection, block.rows + plausible)
-            self._reject(block.rejections)
-            self._reject(
-                [
-                    reject(each.line, Reason.INVALID_ADDRESS, cell=each.normalized.address, why=why)
-                    for each, why in wrong.items()
-                ]
-            )
+            implausible = [
+                reject(each.line, Reason.INVALID_ADDRESS, cell=each.normalized.address, why=why)
+                for each, why in wrong.items()
+            ]
+            self._reject(block.rejections + implausible)
         number = await uploads.deduplicate_addresses(connection)
         if not number:
             raise InvalidRequest(

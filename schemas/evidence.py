@@ -112,11 +112,8 @@ def require_evidence(given: Mapping[str, Any] | None, *, today: date) -> Evidenc
 def _prompts(answers: Mapping[str, Any], today: date) -> list[Prompt]:
     source = answers.get("source")
     if source == Source.PURCHASED_LIST:
-        return [
-            Prompt(
-                "source", "Nobody on a purchased list gave permission, so it can never be opted in."
-            )
-        ]
+        why = "Nobody on a purchased list gave permission, so it can never be opted in."
+        return [Prompt("source", why)]
     known_source = Source(source) if source in list(Source) else None
     follow_ups = _FOLLOW_UP_QUESTIONS.get(known_source, {}) if known_source else {}
     prompts = [
