@@ -9,6 +9,7 @@ in front of Postgres.
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -21,9 +22,11 @@ from runtime.settings import Settings
 from tests.kit.forking import Forker
 from tests.kit.pgbouncer import PgBouncer, run_pgbouncer
 from tests.kit.servers import process_role_url
+from tests.kit.web_process import WebGroup
 from tests.kit.worker_group import WorkerGroup
 
 StartGroup = Callable[..., WorkerGroup]
+StartWeb = Callable[..., WebGroup]
 
 
 @pytest.fixture(scope="session")
@@ -77,9 +80,15 @@ async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
 
 @pytest.fixture(scope="session")
 def forker() -> Iterator[Forker]:
-    """Run a process that forks workers with this very code."""
+    """Run a process that forks workers and web processes with this very code."""
     with Forker() as forker:
         yield forker
+
+
+@pytest.fixture(scope="session")
+def start_web(forker: Forker) -> StartWeb:
+    """Return a function that starts a web process by forking, with the arguments of `WebGroup`."""
+    return partial(WebGroup, popen=forker.popen)
 
 
 @pytest.fixture

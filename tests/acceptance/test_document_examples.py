@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runtime.settings import Settings
-from tests.acceptance.conftest import StartGroup
+from tests.acceptance.conftest import StartGroup, StartWeb
 from tests.kit.document_examples import (
     WEB_URL,
     check,
@@ -15,7 +15,7 @@ from tests.kit.document_examples import (
     run,
     select_examples,
 )
-from tests.kit.web_process import WebGroup, unused_port
+from tests.kit.web_process import unused_port
 from tests.kit.worker_group import ROOT
 
 PAGES = ("http", "hooks", "python")
@@ -23,7 +23,7 @@ PAGES = ("http", "hooks", "python")
 
 @pytest.mark.parametrize("name", PAGES)
 async def test_every_example_runs_and_answers_as_shown(
-    name: str, settings: Settings, start_group: StartGroup, tmp_path: Path
+    name: str, settings: Settings, start_group: StartGroup, start_web: StartWeb, tmp_path: Path
 ) -> None:
     """Each example of a page succeeds in turn, on a web process and workers, and answers what the
     page shows. No file with a secret is left behind.
@@ -38,7 +38,7 @@ async def test_every_example_runs_and_answers_as_shown(
     start_group(processes=2, **variables)
     folder = tmp_path / "anywhere"
     folder.mkdir()
-    with WebGroup(settings, tmp_path / "web.log", **variables) as web:
+    with start_web(settings, tmp_path / "web.log", **variables) as web:
         here = {WEB_URL: web.serving().url, "9000": str(unused_port())}
         outputs = await asyncio.to_thread(run, examples, folder, settings=settings, here=here)
     for example, output in zip(examples, outputs, strict=True):

@@ -17,6 +17,7 @@ from producers.keys import Scope, create_key
 from runtime.devservers.embedded import ServerUrls
 from runtime.events import EVENTS
 from runtime.settings import Settings
+from tests.acceptance.conftest import StartWeb
 from tests.conftest import NewDatabase, settings_for
 from tests.kit.log_lines import undeclared_keys
 from tests.kit.servers import process_role_url
@@ -40,7 +41,10 @@ class ShortTimeoutServer(NamedTuple):
 
 @pytest.fixture(scope="module")
 async def short_timeout_server(
-    servers: ServerUrls, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory
+    servers: ServerUrls,
+    new_database: NewDatabase,
+    start_web: StartWeb,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[ShortTimeoutServer]:
     """Run a web process with limits of one second, and yield it with an API key's header."""
     async with new_database() as url:
@@ -48,7 +52,7 @@ async def short_timeout_server(
             api_key = await create_key(pool, account="default", name="test", scopes=list(Scope))
         settings = settings_for(servers.redis_url, process_role_url(url))
         log = tmp_path_factory.mktemp("impatient") / "web.log"
-        with WebGroup(
+        with start_web(
             settings, log, HEADER_TIMEOUT_SECONDS="1.0", SLOW_CLIENT_SECONDS="1.0"
         ) as web:
             yield ShortTimeoutServer(
@@ -150,12 +154,14 @@ def test_connections_that_do_not_read_answers_are_closed(short_timeout_server: S
         )
 
 
-def test_many_connections_do_not_block_new_ones(settings: Settings, tmp_path: Path):
+def test_many_connections_do_not_block_new_ones(
+    settings: Settings, start_web: StartWeb, tmp_path: Path
+):
     """A new connection replaces the one that has been idle longest. One peer cannot exceed its own
     limit.
     """
     with (
-        WebGroup(
+        start_web(
             settings, tmp_path / "web.log", MAX_CONNECTIONS="20", MAX_CONNECTIONS_PER_PEER="15"
         ) as web,
         ExitStack() as stack,
@@ -184,12 +190,14 @@ def test_many_connections_do_not_block_new_ones(settings: Settings, tmp_path: Pa
         assert {line["event"] for line in web.events()} <= EVENTS.keys()
 
 
-def test_slow_requests_do_not_block_new_connections(settings: Settings, tmp_path: Path):
+def test_slow_requests_do_not_block_new_connections(
+    settings: Settings, start_web: StartWeb, tmp_path: Path
+):
     """Every connection has a request in progress, and most send it as slowly as allowed. A new
     connection replaces the slowest one, and a fast one is kept.
     """
     with (
-        WebGroup(settings, tmp_path / "web.log", MAX_CONNECTIONS="20") as web,
+        start_web(settings, tmp_path / "web.log", MAX_CONNECTIONS="20") as web,
         ExitStack() as stack,
     ):
         web.serving()

@@ -17,9 +17,9 @@ from producers.one_click import PATH, one_click_url
 from producers.submit import submit
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
+from tests.acceptance.conftest import StartWeb
 from tests.kit.factories import fill
 from tests.kit.property_examples import example_count
-from tests.kit.web_process import WebGroup
 
 SEED = 7
 EXAMPLES = example_count(20)
@@ -78,13 +78,15 @@ async def prepare(settings: Settings) -> tuple[str, str]:
     )
 
 
-def test_everything_that_is_documented_holds(settings: Settings, tmp_path: Path):
+def test_everything_that_is_documented_holds(
+    settings: Settings, start_web: StartWeb, tmp_path: Path
+):
     """No request causes a server error, an undocumented answer or one of another shape."""
     token, config = asyncio.run(prepare(settings))
     (tmp_path / "schemathesis.toml").write_text(config)
     # Schemathesis tries each operation with wrong keys too, and expects a 401 each time.
     limits = {"UNATTENDED_SECONDS": "3600", "MAX_AUTH_FAILURES_PER_MINUTE": "1000000"}
-    with WebGroup(settings, tmp_path / "web.log", **limits) as web:
+    with start_web(settings, tmp_path / "web.log", **limits) as web:
         result = subprocess.run(
             [
                 *(sys.executable, "-m", "schemathesis.cli", "run"),

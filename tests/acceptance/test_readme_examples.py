@@ -8,11 +8,10 @@ import asyncpg
 import pytest
 
 from runtime.settings import Settings
-from tests.acceptance.conftest import StartGroup
+from tests.acceptance.conftest import StartGroup, StartWeb
 from tests.acceptance.test_document_examples import PAGES
 from tests.kit.code_copy import code_with
 from tests.kit.document_examples import WEB_URL, Block, check, parse_blocks, run, select_examples
-from tests.kit.web_process import WebGroup
 from tests.kit.worker_group import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -70,14 +69,19 @@ def test_the_readme_shows_the_chapters_of_the_demo() -> None:
 
 
 async def test_every_example_runs(
-    pool: asyncpg.Pool, settings: Settings, start_group: StartGroup, code: Path, tmp_path: Path
+    pool: asyncpg.Pool,
+    settings: Settings,
+    start_group: StartGroup,
+    start_web: StartWeb,
+    code: Path,
+    tmp_path: Path,
 ) -> None:
     """The shell and Python blocks, run in order, succeed and print what the README shows."""
     start_group(code=code)
     folder = tmp_path / "anywhere"
     folder.mkdir()
     examples = [each for each in select_examples(BLOCKS) if not is_action(each.block)]
-    with WebGroup(settings, tmp_path / "web.log") as web:
+    with start_web(settings, tmp_path / "web.log") as web:
         here = {WEB_URL: web.serving().url}
         outputs = await asyncio.to_thread(
             run, examples, folder, settings=settings, here=here, code=code

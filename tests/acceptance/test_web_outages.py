@@ -13,6 +13,7 @@ import pytest
 from db.migrate import migrate
 from producers.keys import Scope, create_key
 from runtime.settings import Settings
+from tests.acceptance.conftest import StartWeb
 from tests.conftest import settings_for
 from tests.kit.folders import server_folder
 from tests.kit.log_lines import undeclared_keys
@@ -48,11 +49,11 @@ def settings_of(servers: ChaosServers) -> Settings:
 
 @pytest.fixture(scope="module")
 def outage_web(
-    own_servers: ChaosServers, tmp_path_factory: pytest.TempPathFactory
+    own_servers: ChaosServers, start_web: StartWeb, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WebGroup]:
     """Run a web process on these servers; it has to survive every test."""
     log = tmp_path_factory.mktemp("fragile") / "web.log"
-    with WebGroup(settings_of(own_servers), log) as web:
+    with start_web(settings_of(own_servers), log) as web:
         yield web.serving()
 
 
@@ -123,7 +124,7 @@ def test_a_stream_breaks_off_with_postgres(
 
 
 def test_jobs_are_accepted_while_redis_is_down(
-    outage_settings: Settings, own_servers: ChaosServers, tmp_path: Path
+    outage_settings: Settings, own_servers: ChaosServers, start_web: StartWeb, tmp_path: Path
 ):
     """A job is stored and answered as usual, and the sweeper will find it. The log says once that
     Redis is down, and, without another request, that it is back.
@@ -131,7 +132,7 @@ def test_jobs_are_accepted_while_redis_is_down(
     headers = create_key_headers(outage_settings)
     own_servers.kill_redis()
     with (
-        WebGroup(outage_settings, tmp_path / "web.log") as web,
+        start_web(outage_settings, tmp_path / "web.log") as web,
         web.serving().client(headers=headers) as client,
     ):
         body = {"action": "opt_out", "selection": {"all": True}}

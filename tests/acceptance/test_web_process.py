@@ -25,6 +25,7 @@ from runtime.devservers.process import command_line
 from runtime.events import EVENTS
 from runtime.settings import Settings
 from schemas.requests import JobRequest, Selection
+from tests.acceptance.conftest import StartWeb
 from tests.conftest import NewDatabase, settings_for
 from tests.kit.factories import fill
 from tests.kit.log_lines import undeclared_keys
@@ -46,13 +47,16 @@ class Shared(NamedTuple):
 
 @pytest.fixture(scope="module")
 async def shared(
-    servers: ServerUrls, new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory
+    servers: ServerUrls,
+    new_database: NewDatabase,
+    start_web: StartWeb,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Shared]:
     """Run a web process that all tests share. An API key may have one stream there."""
     async with new_database() as url:
         settings = settings_for(servers.redis_url, process_role_url(url))
         log = tmp_path_factory.mktemp("shared") / "web.log"
-        with WebGroup(settings, log, MAX_CONCURRENT_STREAMS="1") as web:
+        with start_web(settings, log, MAX_CONCURRENT_STREAMS="1") as web:
             yield Shared(settings, web.serving())
 
 
@@ -143,12 +147,14 @@ def test_a_web_process_that_is_killed_is_replaced(settings: Settings, tmp_path: 
         assert web.process.poll() is None
 
 
-def test_running_requests_do_not_delay_the_shutdown(settings: Settings, tmp_path: Path):
+def test_running_requests_do_not_delay_the_shutdown(
+    settings: Settings, start_web: StartWeb, tmp_path: Path
+):
     """A request without its body, one that waits for a job and a stream of events all end on
     SIGTERM. The stream's log line is written at its end.
     """
     headers = create_key_headers(settings)
-    with WebGroup(settings, tmp_path / "web.log") as web:
+    with start_web(settings, tmp_path / "web.log") as web:
         with web.serving().client(headers=headers) as client:
             body = {"action": "opt_out", "selection": {"all": True}}
             job = client.post("/v1/jobs", json=body).json()["id"]

@@ -1,8 +1,8 @@
 """Processes that are forked from one with all imports done.
 
-A worker process spends most of its start on imports. A forked process runs the same program with
-its own environment, session and log. `sluice up`, chaos runs, and tests with another copy of the
-code start processes the normal way.
+A worker or web process spends most of its start on imports. A forked process runs the same program
+with its own environment, session and log. `sluice up`, chaos runs, and tests with another copy of
+the code start processes the normal way.
 """
 
 import json
@@ -25,6 +25,7 @@ _PRELOADED = (
     *("aiosql", "alembic", "asyncpg", "email_validator", "fastapi", "httpcore", "httptools"),
     *("psutil", "pydantic_settings", "redis.asyncio", "structlog", "uvicorn", "uvloop"),
     *("actions.registry", "db.import_chunks", "db.chunks", "db.migrate", "runtime.logs"),
+    *("producers.hooks", "producers.uploads", "web.form_parser", "web.server_protocol"),
 )
 """dramatiq and its importers are left out: dramatiq reads its settings from the environment on
 import.

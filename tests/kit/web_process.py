@@ -6,6 +6,8 @@ Chaos runs, benchmarks and acceptance tests all start theirs here.
 import asyncio
 import json
 import socket
+import subprocess
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -34,12 +36,18 @@ class WebGroup(WorkerGroup):
     module = "web"
 
     def __init__(
-        self, settings: Settings, log: Path, *, code: Path = ROOT, **environment: str
+        self,
+        settings: Settings,
+        log: Path,
+        *,
+        code: Path = ROOT,
+        popen: Callable[..., Any] = subprocess.Popen,
+        **environment: str,
     ) -> None:
         assert settings.signing_keys is not None
         self.port = int(environment.get("PORT") or unused_port())
         own = {"SIGNING_KEYS": settings.signing_keys.get_secret_value(), "PORT": str(self.port)}
-        super().__init__(settings, log, code=code, **own | environment)
+        super().__init__(settings, log, code=code, popen=popen, **own | environment)
 
     @property
     def url(self) -> str:
