@@ -12,9 +12,9 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from db.binary_copy import HEADER, TRAILER, encode_text
-from schemas.chunk_rows import ResultKind, ResultRow
 from schemas.job_key import JobKey
 from schemas.outcomes import Cause
+from schemas.results import ResultKind, ResultRow
 
 _CHUNK_COLUMNS = ("account_id", "job_id", "chunk_no", "decided_at")
 _ROW_COLUMNS = (

@@ -31,9 +31,9 @@ from db.chunks import ChunkCounts, ChunkResult, ClaimedChunk
 from db.job_progress import JobToWork
 from engine.sources import source_of
 from runtime import events, logs
-from schemas.chunk_rows import ResultKind
 from schemas.errors import SluiceError
 from schemas.outcomes import Cause, Outcome, Reason
+from schemas.results import ResultKind
 
 log = logs.get_logger()
 

@@ -1,11 +1,10 @@
-"""The rows of a chunk that rules, storage and engine share.
+"""What rules, storage and engine share besides results (`schemas/results.py`).
 
-Most are plain tuples, because a chunk has thousands of them.
+Plain tuples, because a chunk has thousands of them.
 """
 
 from typing import NamedTuple, TypeAlias
 
-from schemas.outcomes import Cause, Outcome
 from schemas.statuses import Status
 
 Link: TypeAlias = tuple[int, int, int]
@@ -13,23 +12,6 @@ Link: TypeAlias = tuple[int, int, int]
 
 Change: TypeAlias = tuple[Status | None, Status, int | None]
 """A new status: from status, to status, and the address that it was propagated from."""
-
-
-class ResultKind(NamedTuple):
-    """What results have in common. Each field is a column of `results`.
-
-    `docs/extending.md` tells how to add one.
-    """
-
-    outcome: Outcome
-    reason: str | None
-    from_status: Status | None
-    to_status: Status | None
-    cause: Cause
-
-
-ResultRow: TypeAlias = tuple[int, int, int | None, int | None]
-"""A result apart from its kind: item id, field, address id, source address id."""
 
 
 class PairGroup(NamedTuple):

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from schemas.chunk_rows import Change, Link, ResultKind, ResultRow
+from schemas.chunk_rows import Change, Link
 from schemas.decisions import Decision
+from schemas.results import ResultKind, ResultRow
 from schemas.statuses import Status
 
 AddressRow: TypeAlias = tuple[Status | None, int | None, int | None, int]

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 from actions.bulk_action import BulkAction
 from actions.rules.chunk import ChunkDecisions, ChunkInputs
 from actions.rules.propagation import propagate_opt_outs
-from schemas.chunk_rows import Change, Link, ResultKind, ResultRow
+from schemas.chunk_rows import Change, Link
 from schemas.decisions import AddressState, Decision
 from schemas.errors import ForbiddenTransition
 from schemas.outcomes import Cause, Outcome, Reason
+from schemas.results import ResultKind, ResultRow
 from schemas.statuses import OPTED_OUT, OPTED_OUT_RANK, Status
 
 _SAME_ADDRESS = Decision(Outcome.UNCHANGED, None, Reason.SAME_ADDRESS_IN_JOB)

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from actions.bulk_action import BulkAction, Propagation
 from actions.rules.chunk import ChunkDecisions, ChunkInputs
-from schemas.chunk_rows import Link, ResultKind, ResultRow
+from schemas.chunk_rows import Link
 from schemas.outcomes import Cause, Outcome
+from schemas.results import ResultKind, ResultRow
 from schemas.statuses import OPTED_OUT, OWN_RIGHT, Status, rank_of
 
 _PropagatedRow: TypeAlias = tuple[int, int, int, int]

@@ -10,9 +10,9 @@ import pytest
 
 from db import results
 from db.result_rows import STORED_COLUMNS, contact_of
-from schemas.chunk_rows import ResultKind, ResultRow
 from schemas.job_key import JobKey
 from schemas.outcomes import Cause, Outcome, Reason
+from schemas.results import ResultKind, ResultRow
 from schemas.statuses import Status
 
 LARGE = 2**63 - 1

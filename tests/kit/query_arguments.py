@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from db.result_rows import result_objects
-from schemas.chunk_rows import ResultKind
 from schemas.outcomes import Cause, Outcome
 from schemas.requests import MAX_ID
+from schemas.results import ResultKind
 from schemas.statuses import Status
 from tests.kit.large_database import (
     ACCOUNT,
