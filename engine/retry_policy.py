@@ -124,7 +124,6 @@ class FailureHandler(NamedTuple):
                 location=logs.error_location(error),
                 next_step=step,
                 retry_in_seconds=delay_seconds if step == "retry" else None,
-                worker=self.worker,
             )
             failure = _Failure(chunk.chunk_no, attempts, describe_error(error))
             if step == "retry":
@@ -136,21 +135,14 @@ class FailureHandler(NamedTuple):
                     counted=is_counted,
                 )
             elif step == "split":
-                await self._split(connection, failure, len(locked.item_ids))
+                await chunks.split_chunk(connection, self.job.key, **failure._asdict())
+                items = len(locked.item_ids)
+                log.warning(
+                    events.CHUNK_SPLIT, **self.job.log_fields, chunk=chunk.chunk_no, items=items
+                )
             else:
                 return await self._reject(connection, failure, *locked.item_ids)
             return None
-
-    async def _split(
-        self, connection: asyncpg.Connection, failure: _Failure, item_count: int
-    ) -> None:
-        await chunks.split_chunk(connection, self.job.key, **failure._asdict())
-        log.warning(
-            events.CHUNK_SPLIT,
-            **self.job.log_fields,
-            chunk=failure.chunk_no,
-            items=item_count,
-        )
 
     async def _reject(
         self, connection: asyncpg.Connection, failure: _Failure, item_id: int

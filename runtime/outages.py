@@ -25,10 +25,8 @@ class Outage:
     An answer to a request within `grace_seconds` after a failure does not end the outage.
     """
 
-    def __init__(
-        self, down_event: Event, up_event: Event, *, grace_seconds: float = 0, **keys: str
-    ) -> None:
-        self._down_event, self._up_event, self._keys = down_event, up_event, keys
+    def __init__(self, down_event: Event, up_event: Event, *, grace_seconds: float = 0) -> None:
+        self._down_event, self._up_event = down_event, up_event
         self._grace_seconds = grace_seconds
         self._lock = threading.Lock()
         self._down = False
@@ -55,7 +53,7 @@ class Outage:
             is_new, self._down = not self._down, True
             self._failed_at = time.monotonic()
         if is_new:
-            log.warning(self._down_event, error=type(error).__name__, **self._keys)
+            log.warning(self._down_event, error=type(error).__name__)
 
     def record_success(self, requested_at: float, *, on_new_connection: bool = False) -> None:
         """Record that the server answered what it was asked at that monotonic time.
@@ -73,9 +71,9 @@ class Outage:
             self._recovered_at = time.monotonic()
         for callback in self._recovery_callbacks:
             callback()
-        log.info(self._up_event, **self._keys)
+        log.info(self._up_event)
 
 
-def queue_outage(**keys: str) -> Outage:
-    """Make the tracker of Redis's outages; `keys` are added to its log lines."""
-    return Outage(events.QUEUE_UNREACHABLE, events.QUEUE_RECOVERED, grace_seconds=0, **keys)
+def queue_outage() -> Outage:
+    """Make the tracker of Redis's outages."""
+    return Outage(events.QUEUE_UNREACHABLE, events.QUEUE_RECOVERED)

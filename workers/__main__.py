@@ -80,7 +80,7 @@ async def _check_servers(settings: Settings) -> None:
     from workers.server_outages import Outages  # noqa: PLC0415 - it imports dramatiq
 
     settings.require_urls()
-    outages = Outages(process_name(settings))
+    outages = Outages()
     ends = time.monotonic() + settings.startup_timeout_seconds
     for check, outage in ((_check_database, outages.database), (_check_queue, outages.queue)):
         while True:

@@ -27,7 +27,7 @@ _name = process_name(settings)
 logs.configure(settings, worker=_name)
 logs.drop_library_lines(is_outage_record)
 
-outages = Outages(_name)
+outages = Outages()
 assert settings.redis_url is not None
 _client_broker = make_client_broker(settings.redis_url, settings.queue_namespace)
 context = WorkerContext(settings, JobQueue(_client_broker, outages.queue), _name)

@@ -8,8 +8,6 @@ import asyncio
 import random
 import time
 
-import asyncpg
-
 from db import chunks, lanes
 from db.errors import TRANSIENT_ERRORS
 from db.lanes import LaneToken
@@ -28,7 +26,7 @@ async def release_over_new_connection(
     *,
     counted_chunk_no: int | None,
     requeue: bool,
-    urgent: bool,
+    action: str,
 ) -> None:
     """Release the lane as soon as there is a connection, and enqueue it if `requeue` is true.
 
@@ -40,8 +38,12 @@ async def release_over_new_connection(
     wait = _FIRST_WAIT_SECONDS
     while time.monotonic() < ends and not context.stopping.is_set():
         try:
-            async with context.pool.acquire() as connection:
-                released = await _release(connection, lane, counted_chunk_no, requeue=requeue)
+            async with context.pool.acquire() as connection, connection.transaction():
+                if counted_chunk_no is not None:
+                    await chunks.uncount_attempt(connection, lane.job, counted_chunk_no)
+                released = await lanes.release_lane(
+                    connection, lane, state="queued" if requeue else "idle", is_recovery=True
+                )
             break
         except TRANSIENT_ERRORS:
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
@@ -49,15 +51,4 @@ async def release_over_new_connection(
     else:
         return
     if requeue and released is not None:
-        await context.job_queue.enqueue_lanes([released], urgent=urgent)
-
-
-async def _release(
-    connection: asyncpg.Connection, lane: LaneToken, counted_chunk_no: int | None, *, requeue: bool
-) -> LaneToken | None:
-    async with connection.transaction():
-        if counted_chunk_no is not None:
-            await chunks.uncount_attempt(connection, lane.job, counted_chunk_no)
-        return await lanes.release_lane(
-            connection, lane, state="queued" if requeue else "idle", is_recovery=True
-        )
+        await context.job_queue.enqueue_lanes([released], action=action)

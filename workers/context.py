@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import asyncpg
 
@@ -12,23 +12,13 @@ from runtime.settings import Settings
 from workers.enqueue import JobQueue
 
 
-class CurrentChunk(NamedTuple):
-    """The chunk that a task of this process is working on."""
-
-    job: int
-    account: int
-    action: str
-    chunk: int
-    correlation_id: str
-
-
 @dataclass(slots=True)
 class WorkerContext:
     """The state of one worker process.
 
     `name` has its dyno or host, and its process id. The first SIGTERM sets `stopping`
-    (`workers.shutdown`). `current_chunks` has the chunk of each task that works on one, for the
-    watchdog's log line.
+    (`workers.shutdown`). `current_chunks` has, for each task that works on a chunk, what the
+    watchdog logs about the chunk.
     """
 
     settings: Settings
@@ -36,7 +26,7 @@ class WorkerContext:
     name: str
     stopping: threading.Event = field(default_factory=threading.Event)
     chunk_limiter: ChunkLimiter = field(init=False)
-    current_chunks: dict[asyncio.Task[Any], CurrentChunk] = field(default_factory=dict)
+    current_chunks: dict[asyncio.Task[Any], dict[str, Any]] = field(default_factory=dict)
     _pool: asyncpg.Pool | None = None
 
     def __post_init__(self) -> None:

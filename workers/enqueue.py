@@ -58,40 +58,26 @@ class JobQueue:
 
     def __init__(self, broker: RedisBroker, outage: Outage) -> None:
         self._broker = broker
-        self._outage = outage
+        self.outage = outage
+        """The tracker of this Redis's outages, which others may share."""
         self._executor = ThreadPoolExecutor(ENQUEUE_THREADS, thread_name_prefix="enqueue")
         self._paused_until = 0.0
         outage.on_recovery(lambda: drop_idle_connections(broker))
 
-    @property
-    def outage(self) -> Outage:
-        """The tracker of this Redis's outages, which others may share."""
-        return self._outage
-
-    @property
-    def is_down(self) -> bool:
-        """Whether Redis is down, as `outage` saw it last."""
-        return self._outage.is_down
-
-    async def enqueue_start(self, job: JobKey, *, urgent: bool) -> bool:
+    async def enqueue_start(self, job: JobKey, *, action: str) -> bool:
         """Enqueue the start of the job, new or resumed; return False if Redis does not answer."""
-        return await self._send(
-            OPT_OUTS if urgent else STARTS, START_URGENT if urgent else START, job
-        )
+        queue, actor = (OPT_OUTS, START_URGENT) if is_urgent(action) else (STARTS, START)
+        return await self._send(queue, actor, job)
 
-    async def enqueue_lanes(self, lanes: Iterable[LaneToken], *, urgent: bool) -> bool:
-        """Enqueue lanes; return False if Redis does not answer.
+    async def enqueue_lanes(self, lanes: Iterable[LaneToken], *, action: str) -> bool:
+        """Enqueue lanes of a job of this action; return False if Redis does not answer.
 
         After the first failure no other lane is tried, since each could take as long. The sweeper
         enqueues all of them again.
         """
+        queue, actor = (OPT_OUTS, ADVANCE_URGENT) if is_urgent(action) else (BULK, ADVANCE)
         for lane in lanes:
-            sent = await self._send(
-                OPT_OUTS if urgent else BULK,
-                ADVANCE_URGENT if urgent else ADVANCE,
-                lane,
-            )
-            if not sent:
+            if not await self._send(queue, actor, lane):
                 return False
         return True
 
@@ -127,10 +113,10 @@ class JobQueue:
         try:
             answer = request()
         except (redis.RedisError, OSError) as error:
-            self._outage.record_failure(error, requested_at)
+            self.outage.record_failure(error, requested_at)
             self._paused_until = time.monotonic() + PAUSE_AFTER_ERROR_SECONDS
             return None
-        self._outage.record_success(requested_at)
+        self.outage.record_success(requested_at)
         return answer
 
 
@@ -141,7 +127,7 @@ async def enqueue_job(settings: Settings, job: JobKey, *, action: str) -> bool:
     """
     assert settings.redis_url is not None
     job_queue = _job_queue(settings.redis_url, settings.queue_namespace)
-    return await job_queue.enqueue_start(job, urgent=is_urgent(action))
+    return await job_queue.enqueue_start(job, action=action)
 
 
 def get_queue_outage(settings: Settings) -> Outage:

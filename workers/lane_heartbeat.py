@@ -15,10 +15,8 @@ from db import chunks, lanes
 from db.errors import TRANSIENT_ERRORS
 from db.job_progress import JobToWork
 from db.lanes import LaneToken
-from runtime import events, logs
-from workers.context import CurrentChunk, WorkerContext
-
-log = logs.get_logger()
+from workers.context import WorkerContext
+from workers.server_outages import log_unexpected_error
 
 HEARTBEATS_PER_STALL = 3
 """How many heartbeats a slice sends in the time after which a silent lane counts as stalled."""
@@ -73,11 +71,9 @@ class LaneHeartbeat:
         """Set the current chunk in this process only, for the watchdog's log line."""
         if chunk_no is None:
             self._context.current_chunks.pop(self._task, None)
-            return
-        job = self._job
-        self._context.current_chunks[self._task] = CurrentChunk(
-            job.id, job.account_id, job.action, chunk_no, job.correlation_id
-        )
+        else:
+            keys = {"chunk": chunk_no, "correlation_id": self._job.correlation_id}
+            self._context.current_chunks[self._task] = self._job.log_fields | keys
 
     async def _run_on_second_connection(
         self, work: Callable[[asyncpg.Connection], Awaitable[None]]
@@ -87,7 +83,5 @@ class LaneHeartbeat:
                 await work(connection)
         except TRANSIENT_ERRORS:
             pass
-        except Exception as error:
-            log.error(
-                events.WORKER_FAILED, job=self._job.id, error=type(error).__name__, exc_info=error
-            )
+        except Exception as error:  # noqa: BLE001 - the slice continues
+            log_unexpected_error(error, job=self._job.id)

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable
+from typing import Any
 
 import asyncpg
 from dramatiq.errors import BrokerConnectionError
@@ -11,6 +13,7 @@ from db import sweeps
 from db.errors import CONNECTION_USABLE_ERRORS, TRANSIENT_ERRORS
 from runtime import events, logs
 from runtime.outages import OUTAGE_GRACE_SECONDS, PROBE_TIMEOUT_SECONDS, Outage, queue_outage
+from workers.context import WorkerContext
 
 log = logs.get_logger()
 
@@ -18,15 +21,29 @@ log = logs.get_logger()
 class Outages:
     """The outages of both servers, as this worker process sees them."""
 
-    def __init__(self, worker: str) -> None:
-        self._worker = worker
+    def __init__(self) -> None:
         self.database = Outage(
             events.DATABASE_UNREACHABLE,
             events.DATABASE_RECOVERED,
             grace_seconds=OUTAGE_GRACE_SECONDS,
-            worker=worker,
         )
-        self.queue = queue_outage(worker=worker)
+        self.queue = queue_outage()
+
+    async def run_guarded(
+        self, context: WorkerContext, work: Awaitable[None], **subject: Any
+    ) -> None:
+        """Await the work, and log its errors instead of raising them.
+
+        `subject` is the `job` that the work is for, or the periodic `task` that it is.
+        """
+        requested_at = time.monotonic()
+        try:
+            await work
+            self.database.record_success(requested_at)
+        except TRANSIENT_ERRORS as error:
+            await self.handle_transient_error(context.pool, error, subject.get("job"))
+        except Exception as error:  # noqa: BLE001 - the process continues
+            log_unexpected_error(error, **subject)
 
     async def handle_transient_error(
         self, pool: asyncpg.Pool, error: BaseException, job_id: int | None = None
@@ -39,7 +56,6 @@ class Outages:
         if isinstance(error, CONNECTION_USABLE_ERRORS):
             log.warning(
                 events.WORKER_INTERRUPTED,
-                worker=self._worker,
                 job=job_id,
                 error=type(error).__name__,
                 location=logs.error_location(error),
@@ -54,15 +70,10 @@ class Outages:
         else:
             self.database.record_success(requested_at)
 
-    def log_task_error(self, task: str, error: BaseException) -> None:
-        """Log that a periodic task raised an error that it should have handled."""
-        log.error(
-            events.WORKER_FAILED,
-            worker=self._worker,
-            task=task,
-            error=type(error).__name__,
-            exc_info=error,
-        )
+
+def log_unexpected_error(error: BaseException, **subject: Any) -> None:
+    """Log an error that the work for a `job`, or a periodic `task`, should have handled."""
+    log.error(events.WORKER_FAILED, **subject, error=type(error).__name__, exc_info=error)
 
 
 def is_outage_record(record: logging.LogRecord) -> bool:

@@ -8,7 +8,7 @@ If the connection breaks, the worker releases the lane over a new one
 import asyncio
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import asyncpg
 
@@ -18,12 +18,7 @@ from db.chunks import ChunkResult, ClaimedChunk
 from db.job_progress import JobToWork
 from db.lanes import LaneHold, LaneToken
 from engine.chunk_log import log_processed
-from engine.chunk_runner import (
-    ActiveLane,
-    ChunkFailed,
-    ChunkRunner,
-    ChunkSuspected,
-)
+from engine.chunk_runner import ActiveLane, ChunkFailed, ChunkRunner, ChunkSuspected
 from engine.retry_policy import FailureHandler
 from runtime import events, logs
 from schemas.job_key import JobKey
@@ -32,7 +27,6 @@ from workers.broken_connection import release_over_new_connection
 from workers.context import WorkerContext
 from workers.job_end import complete_job, fail_job_without_success
 from workers.lane_heartbeat import LaneHeartbeat
-from workers.queue_names import is_urgent
 
 log = logs.get_logger()
 
@@ -71,7 +65,8 @@ async def advance_lane(context: WorkerContext, lane: LaneToken) -> None:
             hold = await lanes.hold_lane(connection, lane, worker=context.name)
             if hold is None:
                 return
-            lane_slice = _LaneSlice(context, connection, job, hold)
+            heartbeat = LaneHeartbeat(context, job, hold.lane)
+            lane_slice = _LaneSlice(context, connection, job, hold, heartbeat)
             with logs.bind_context(correlation_id=job.correlation_id):
                 released = await lane_slice.run()
     except Exception:
@@ -81,11 +76,11 @@ async def advance_lane(context: WorkerContext, lane: LaneToken) -> None:
                 lane_slice.hold.lane,
                 counted_chunk_no=lane_slice.counted_chunk_no,
                 requeue=lane_slice.is_connection_broken,
-                urgent=is_urgent(lane_slice.job.action),
+                action=lane_slice.job.action,
             )
         raise
     if released is not None:
-        await context.job_queue.enqueue_lanes([released], urgent=is_urgent(job.action))
+        await context.job_queue.enqueue_lanes([released], action=job.action)
 
 
 @dataclass(slots=True)
@@ -101,14 +96,11 @@ class _LaneSlice:
     connection: asyncpg.Connection
     job: JobToWork
     hold: LaneHold
+    heartbeat: LaneHeartbeat
     counted_chunk_no: int | None = None
     interruptions: int = 0
     chunks_done: int = 0
     is_connection_broken: bool = False
-    heartbeat: LaneHeartbeat = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.heartbeat = LaneHeartbeat(self.context, self.job, self.hold.lane)
 
     async def run(self) -> LaneToken | None:
         """Work, release the lane, and return it if it is to be enqueued again."""
@@ -208,7 +200,7 @@ class _LaneSlice:
         queued = await lanes.queue_idle_lanes(
             self.connection, self.job.key, min_lanes=0, limit=LANES_ENQUEUED_PER_SLICE
         )
-        await self.context.job_queue.enqueue_lanes(queued, urgent=is_urgent(self.job.action))
+        await self.context.job_queue.enqueue_lanes(queued, action=self.job.action)
 
     async def _handle_failure(self, failed: ChunkFailed) -> None:
         error = failed.__cause__
@@ -241,7 +233,6 @@ class _LaneSlice:
             chunk=chunk_no,
             error=type(error).__name__,
             location=logs.error_location(error),
-            worker=self.context.name,
         )
         if self.connection.is_closed():
             raise error from None

@@ -14,7 +14,6 @@ from db.sweeps import SweptJob
 from runtime import events, logs
 from workers.context import WorkerContext
 from workers.enqueue import QueuedMessages
-from workers.queue_names import is_urgent
 
 log = logs.get_logger()
 
@@ -27,9 +26,8 @@ async def sweep(context: WorkerContext) -> None:
     """
     settings = context.settings
     # Read before the lanes: a message that is received in between is then found as a held lane.
-    queued_messages = (
-        None if context.job_queue.is_down else await context.job_queue.queued_messages()
-    )
+    job_queue = context.job_queue
+    queued_messages = None if job_queue.outage.is_down else await job_queue.queued_messages()
     async with context.pool.acquire() as connection:
         if queued_messages is None:
             # The caller takes a return without error as an answer of Postgres.
@@ -50,7 +48,7 @@ async def _requeue_plans(
     """Enqueue the jobs that wait for a plan; return False if Redis does not answer."""
     stalled_after_seconds = context.settings.stalled_after_seconds
     for job in await sweeps.list_stalled_plans(connection, stalled_after_seconds):
-        if not await context.job_queue.enqueue_start(job.key, urgent=is_urgent(job.action)):
+        if not await context.job_queue.enqueue_start(job.key, action=job.action):
             return False
         is_message_lost = not queued_messages.contains(*job.key)
         _log_requeue(job, 1, "waits for its plan", is_message_lost=is_message_lost)
@@ -88,7 +86,7 @@ async def _requeue_lanes(
                     correlation_id=job.correlation_id,
                 )
         tokens = [each.lane for each in stalled]
-        if not await context.job_queue.enqueue_lanes(tokens, urgent=is_urgent(job.action)):
+        if not await context.job_queue.enqueue_lanes(tokens, action=job.action):
             return
         is_message_lost = any(
             each.found == "queued" and not queued_messages.contains(*each.lane) for each in stalled

@@ -9,7 +9,8 @@ import asyncio
 import logging
 import socket
 from collections.abc import Iterable, Mapping
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from ipaddress import ip_address
 from ssl import SSLContext
 from typing import Any
@@ -128,20 +129,18 @@ class PublicBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None,
         options: Iterable[Any] | None,
     ) -> httpcore.AsyncNetworkStream:
-        for tries_left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
-            try:
-                return await self._backend.connect_tcp(
-                    address,
-                    port,
-                    # The last one may take all the remaining time.
-                    timeout=None if tries_left == 1 else CONNECT_TIMEOUT_SECONDS / len(addresses),
-                    local_address=local_address,
-                    socket_options=options,
-                )
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                if tries_left == 1:
-                    raise
-        raise AssertionError("the last address raises")
+        connect = partial(
+            self._backend.connect_tcp,
+            port=port,
+            local_address=local_address,
+            socket_options=options,
+        )
+        *others, last = addresses
+        for address in others:
+            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return await connect(address, timeout=CONNECT_TIMEOUT_SECONDS / len(addresses))
+        # The last one may take all the remaining time.
+        return await connect(last)
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         """Return the host's public addresses; none if the name does not resolve in time."""

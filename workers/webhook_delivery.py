@@ -20,7 +20,7 @@ from db.webhook_deliveries import DueDelivery
 from runtime import events, logs
 from schemas.errors import SettingsError
 from workers.context import WorkerContext
-from workers.server_outages import Outages
+from workers.server_outages import log_unexpected_error
 from workers.webhook_client import (
     MAX_HEAD_BYTES,
     TOTAL_TIMEOUT_SECONDS,
@@ -28,7 +28,7 @@ from workers.webhook_client import (
     ResponseTooLargeError,
     post_webhook,
 )
-from workers.webhook_message import WebhookRequest, build_request
+from workers.webhook_message import build_request
 
 log = logs.get_logger()
 
@@ -54,9 +54,8 @@ LEASE_SECONDS = 3 * TOTAL_TIMEOUT_SECONDS
 class WebhookDelivery:
     """Delivers due webhooks, several at a time. One per worker process, on its event loop."""
 
-    def __init__(self, context: WorkerContext, outages: Outages) -> None:
+    def __init__(self, context: WorkerContext) -> None:
         self._context = context
-        self._outages = outages
         self._claiming = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._accounts: Counter[int] = Counter()
@@ -86,7 +85,7 @@ class WebhookDelivery:
         async with self._context.pool.acquire() as connection:
             self._withheld_logged = await webhook_deliveries.has_due(connection)
         if self._withheld_logged:
-            log.warning(events.WEBHOOK_WITHHELD, worker=self._context.name)
+            log.warning(events.WEBHOOK_WITHHELD)
 
     async def _claim(self) -> DueDelivery | None:
         if self._context.stopping.is_set():
@@ -115,7 +114,7 @@ class WebhookDelivery:
             # The periodic task also meets the outage, and logs it. The lease will end.
             return
         except Exception as error:  # noqa: BLE001 - nothing awaits the task
-            self._outages.log_task_error("deliver_due", error)
+            log_unexpected_error(error, task="deliver_due")
 
     async def _deliver(self, delivery: DueDelivery) -> None:
         """Try it once, and store the result."""
@@ -125,8 +124,18 @@ class WebhookDelivery:
         except SettingsError as error:
             await self._record_failure(delivery, None, error, _log_fields(delivery, None))
             return
+        status: int | None = None
+        post_error: BaseException | None = None
         started = time.monotonic()
-        status, post_error = await self._post(delivery, request)
+        try:
+            status = await post_webhook(
+                delivery.url,
+                headers=request.headers,
+                body=request.body,
+                allow_private=self._context.settings.allow_private_webhooks,
+            )
+        except Exception as error:  # noqa: BLE001 - a receiver can fail in any way
+            post_error = error
         duration_ms = round((time.monotonic() - started) * 1000, 1)
         fields = _log_fields(delivery, status, correlation_id=request.correlation_id)
         if status is not None and 200 <= status < 300:  # noqa: PLR2004 - the 2xx of HTTP
@@ -135,22 +144,6 @@ class WebhookDelivery:
             log.info(events.WEBHOOK_DELIVERED, **fields, duration_ms=duration_ms)
         else:
             await self._record_failure(delivery, status, post_error, fields)
-
-    async def _post(
-        self, delivery: DueDelivery, request: WebhookRequest
-    ) -> tuple[int | None, BaseException | None]:
-        """Post the webhook; return the response's status, or the error that prevented one."""
-        allow_private = self._context.settings.allow_private_webhooks
-        try:
-            status = await post_webhook(
-                delivery.url,
-                headers=request.headers,
-                body=request.body,
-                allow_private=allow_private,
-            )
-        except Exception as error:  # noqa: BLE001 - a receiver can fail in any way
-            return None, error
-        return status, None
 
     async def _record_failure(
         self,

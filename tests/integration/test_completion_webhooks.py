@@ -24,7 +24,6 @@ from tests.kit.submitting import request_with_webhook
 from tests.kit.waiting import wait_until_async
 from workers import webhook_client
 from workers.context import WorkerContext
-from workers.server_outages import Outages
 from workers.webhook_client import NotPublicError, ResponseTooLargeError
 from workers.webhook_delivery import (
     MAX_ATTEMPTS,
@@ -53,7 +52,7 @@ def context_of(pool: asyncpg.Pool, settings: Settings) -> WorkerContext:
 @pytest.fixture
 async def deliveries(pool: asyncpg.Pool, settings: Settings) -> AsyncIterator[WebhookDelivery]:
     """Yield the webhook delivery of a worker process; it delivers only when a test calls it."""
-    delivery = WebhookDelivery(context_of(pool, settings), Outages("test"))
+    delivery = WebhookDelivery(context_of(pool, settings))
     yield delivery
     await stop_deliveries(delivery)
 
@@ -295,7 +294,7 @@ async def test_a_delivery_holds_no_database_connection(pool, settings, deliverie
 
 async def test_each_webhook_is_delivered_by_one_worker(pool, settings, deliveries):
     """Several processes that look at the same time do not send it twice."""
-    second = WebhookDelivery(context_of(pool, settings), Outages("second"))
+    second = WebhookDelivery(context_of(pool, settings))
     async with run_scripted_receiver(OK) as receiver:
         job_ids = [await submit_ended_job(pool, settings, receiver.url) for _ in range(10)]
         await asyncio.gather(
@@ -313,7 +312,7 @@ async def test_a_killed_workers_delivery_is_repeated(pool, settings, deliveries)
     """It is repeated when its lease has expired, not before: at-least-once delivery."""
     async with run_scripted_receiver(HANG, OK) as receiver:
         job_id = await submit_ended_job(pool, settings, receiver.url)
-        killed = WebhookDelivery(context_of(pool, settings), Outages("killed"))
+        killed = WebhookDelivery(context_of(pool, settings))
         await killed.deliver_due(killed._context)
         await wait_until_async(
             lambda: len(receiver.requests) == 1,
@@ -386,7 +385,7 @@ async def test_nothing_is_delivered_without_a_signing_key(pool, settings):
     due.
     """
     keyless = settings.model_copy(update={"signing_keys": None})
-    deliveries = WebhookDelivery(context_of(pool, keyless), Outages("test"))
+    deliveries = WebhookDelivery(context_of(pool, keyless))
     with capture_logs() as logs:
         await deliveries.deliver_due(deliveries._context)
         assert not logs
@@ -419,7 +418,7 @@ async def test_no_log_line_contains_the_url(pool, settings, deliveries):
 async def test_nothing_is_sent_to_a_private_address(pool, settings, deliveries):
     """Unless private webhooks are allowed, a name of this machine is never contacted."""
     public = settings.model_copy(update={"allow_private_webhooks": False})
-    guarded = WebhookDelivery(context_of(pool, public), Outages("test"))
+    guarded = WebhookDelivery(context_of(pool, public))
     async with run_scripted_receiver(OK) as receiver:
         url = receiver.url.replace("127.0.0.1", "localhost")
         # Only the name `localhost` is certain to lead to this machine.
@@ -438,7 +437,7 @@ async def test_nothing_is_sent_to_a_private_address(pool, settings, deliveries):
 async def test_private_and_unknown_hosts_give_the_same_error(pool, settings, deliveries, host):
     """Neither the stored error nor the log discloses which internal names exist."""
     public = settings.model_copy(update={"allow_private_webhooks": False})
-    guarded = WebhookDelivery(context_of(pool, public), Outages("test"))
+    guarded = WebhookDelivery(context_of(pool, public))
     with capture_logs() as logs:
         job_id = await submit_ended_job(pool, settings, f"http://{host}/")
         delivery = await until(guarded, pool, job_id, lambda n: n.error)

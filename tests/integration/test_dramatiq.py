@@ -33,7 +33,7 @@ def broker(settings: Settings) -> Iterator[WorkerBroker]:
     """Yield a worker's broker with a message in the queue `bulk`."""
     client = redis_client(settings.redis_url or "")
     listener = QueueListener(client, settings.queue_namespace)
-    broker = WorkerBroker(settings, [], queue_outage(worker="test"), listener)
+    broker = WorkerBroker(settings, [], queue_outage(), listener)
     broker.enqueue(
         dramatiq.Message(queue_name="bulk", actor_name="any", args=(), kwargs={}, options={})
     )

@@ -48,7 +48,7 @@ class Fleet:
         self.broker = WorkerBroker(
             settings,
             [self.queue_listener],
-            queue_outage(worker="test"),
+            queue_outage(),
             self.queue_listener,
         )
         for queue in QUEUES:

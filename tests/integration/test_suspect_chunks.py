@@ -30,7 +30,7 @@ STATUSES = {f"a{n}@example.com": ("non_marketable", False) for n in CONTACTS}
 def worker_context(pool: asyncpg.Pool, settings: Settings) -> WorkerContext:
     """Return the context of a worker process that enqueues in the test's Redis."""
     broker = make_client_broker(settings.redis_url or "", settings.queue_namespace)
-    context = WorkerContext(settings, JobQueue(broker, queue_outage(worker="test")), "test")
+    context = WorkerContext(settings, JobQueue(broker, queue_outage()), "test")
     context.use_pool(pool)
     return context
 
@@ -278,7 +278,7 @@ class RecordingJobQueue(JobQueue):
     pool: asyncpg.Pool
     seen: list[int]
 
-    async def enqueue_lanes(self, lanes: Iterable[LaneToken], *, urgent: bool) -> bool:
+    async def enqueue_lanes(self, lanes: Iterable[LaneToken], *, action: str) -> bool:
         """Record how many locks are held, then enqueue the lanes."""
         self.seen.append(
             await self.pool.fetchval(
@@ -286,7 +286,7 @@ class RecordingJobQueue(JobQueue):
                 " and database = (select oid from pg_database where datname = current_database())"
             )
         )
-        return await super().enqueue_lanes(lanes, urgent=urgent)
+        return await super().enqueue_lanes(lanes, action=action)
 
 
 async def test_the_sweeper_holds_no_lock_while_it_enqueues(
@@ -299,7 +299,7 @@ async def test_the_sweeper_holds_no_lock_while_it_enqueues(
     await pool.execute("update job_lanes set touched_at = now() - interval '1 hour'")
     context = worker_context(pool, settings.model_copy(update={"stalled_after_seconds": 0.01}))
     broker = make_client_broker(settings.redis_url or "", settings.queue_namespace)
-    job_queue = context.job_queue = RecordingJobQueue(broker, queue_outage(worker="test"))
+    job_queue = context.job_queue = RecordingJobQueue(broker, queue_outage())
     job_queue.pool, job_queue.seen = pool, []
     await pool.execute("update sweeps set swept_at = '-infinity'")
     await sweep(context)

@@ -19,7 +19,7 @@ def outage_events(lines: list) -> list[str]:
 
 def test_an_outage_and_its_end_are_logged_once():
     """The number of attempts in between makes no difference."""
-    outage = queue_outage(worker="w")
+    outage = queue_outage()
     with capture_logs() as lines:
         for _ in range(50):
             outage.record_failure(OSError(), time.monotonic())
@@ -32,7 +32,7 @@ def test_an_outage_and_its_end_are_logged_once():
 
 def test_a_late_answer_does_not_end_an_outage():
     """An answer to a request from before the failure does not end the outage."""
-    outage = queue_outage(worker="w")
+    outage = queue_outage()
     asked_before = time.monotonic()
     with capture_logs() as lines:
         outage.record_failure(OSError(), time.monotonic())
@@ -44,7 +44,7 @@ def test_a_late_answer_does_not_end_an_outage():
 
 def test_only_a_new_connection_ends_an_outage_of_postgres():
     """During shutdown, Postgres answers on existing connections but accepts no new ones."""
-    outage = Outages("w").database
+    outage = Outages().database
     with capture_logs() as lines:
         outage.record_failure(OSError(), time.monotonic())
         outage.record_success(time.monotonic())
@@ -56,7 +56,7 @@ def test_only_a_new_connection_ends_an_outage_of_postgres():
 
 def test_a_late_failure_does_not_begin_an_outage():
     """A request made during the outage may time out after it, but starts no new outage."""
-    outage = queue_outage(worker="w")
+    outage = queue_outage()
     with capture_logs() as lines:
         outage.record_failure(OSError(), time.monotonic())
         asked_meanwhile = time.monotonic()
@@ -68,7 +68,7 @@ def test_a_late_failure_does_not_begin_an_outage():
 
 def test_threads_that_fail_together_log_one_outage():
     """Any one of the threads logs the outage."""
-    outage = queue_outage(worker="w")
+    outage = queue_outage()
     together = threading.Barrier(8)
 
     def fail() -> None:
@@ -92,6 +92,6 @@ async def test_contention_is_logged_and_is_no_outage(kind: type[Exception]):
     """
     pool = asyncpg.create_pool("postgresql://127.0.0.1:1/none", min_size=0)
     with capture_logs() as lines:
-        await Outages("w").handle_transient_error(pool, kind("it was in the way"))
+        await Outages().handle_transient_error(pool, kind("it was in the way"))
     assert outage_events(lines) == ["worker.interrupted"]
     assert lines[0]["error"] == kind.__name__

@@ -21,7 +21,6 @@ class LifecycleLog(Middleware):
         """Log that the process is ready for messages."""
         log.info(
             events.WORKER_STARTED,
-            worker=self._context.name,
             threads=worker.worker_threads,
             version=version(),
             commit=commit(self._context.settings),
@@ -29,4 +28,4 @@ class LifecycleLog(Middleware):
 
     def after_worker_shutdown(self, _broker: Any, _worker: Any) -> None:
         """Log that the process ended on request."""
-        log.info(events.WORKER_STOPPED, worker=self._context.name)
+        log.info(events.WORKER_STOPPED)

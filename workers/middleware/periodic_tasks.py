@@ -2,14 +2,12 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dramatiq.asyncio import get_event_loop_thread
 from dramatiq.middleware import Middleware
 
-from db.errors import TRANSIENT_ERRORS
 from workers.context import WorkerContext
 from workers.server_outages import Outages
 from workers.sweeper import log_queue_stats, sweep
@@ -22,7 +20,7 @@ class PeriodicTasks(Middleware):
     def __init__(self, context: WorkerContext, outages: Outages) -> None:
         self._context = context
         self._outages = outages
-        self._delivery = WebhookDelivery(context, outages)
+        self._delivery = WebhookDelivery(context)
         self._tasks: list[Any] = []
 
     def after_worker_boot(self, _broker: Any, _worker: Any) -> None:
@@ -53,11 +51,4 @@ class PeriodicTasks(Middleware):
         while True:
             # Random, so that processes do not run it at the same time.
             await asyncio.sleep(seconds * random.uniform(0.8, 1.2))
-            requested_at = time.monotonic()
-            try:
-                await task(self._context)
-                self._outages.database.record_success(requested_at)
-            except TRANSIENT_ERRORS as error:
-                await self._outages.handle_transient_error(self._context.pool, error)
-            except Exception as error:  # noqa: BLE001 - the task continues
-                self._outages.log_task_error(task.__name__, error)
+            await self._outages.run_guarded(self._context, task(self._context), task=task.__name__)

@@ -69,12 +69,10 @@ class Watchdog(Middleware):
         threading.Timer(LAST_LOG_SECONDS, os._exit, (EXIT_STATUS,)).start()
         frame = sys._current_frames().get(loop_thread)  # noqa: SLF001 - the only way to see another thread
         task = asyncio.current_task(loop)
-        current_chunk = self._context.current_chunks.get(task) if task else None
         log.error(
             events.WORKER_STUCK,
-            worker=self._context.name,
             seconds=seconds,
             stack=logs.describe_stack(frame) if frame else None,
-            **(current_chunk._asdict() if current_chunk else {}),
+            **(self._context.current_chunks.get(task, {}) if task else {}),
         )
         os._exit(EXIT_STATUS)
