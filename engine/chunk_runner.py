@@ -15,7 +15,7 @@ rolls all of it back. Apart from this transaction:
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, Self
@@ -24,7 +24,7 @@ import asyncpg
 
 from actions.bulk_action import BulkAction
 from actions.registry import get_action
-from actions.rules.chunk import ChunkDecisions
+from actions.rules.chunk import ChunkDecisions, ChunkInputs
 from actions.rules.chunk_decisions import decide_chunk
 from db import chunk_addresses, chunks, results
 from db.address_lists import ListLookup
@@ -33,7 +33,6 @@ from db.errors import TRANSIENT_ERRORS
 from db.job_progress import JobToWork
 from db.result_rows import ResultRows
 from engine.chunk_reader import ChunkReader, ChunkSnapshot
-from engine.result_conflicts import partition_rows
 from engine.retry_policy import require_suspect_attempts_left
 from engine.sources import source_of
 from schemas.chunk_rows import Change
@@ -273,7 +272,7 @@ class ChunkRunner(NamedTuple):
         """
         snapshot = decided.snapshot
         contact_ids = source_of(self.job).contact_ids(chunk)
-        rows = partition_rows(decided.rows, snapshot.inputs, contact_ids)
+        own, contested = partition_rows(decided.rows, snapshot.inputs, contact_ids)
         insert_results = partial(
             results.insert_results,
             connection,
@@ -282,7 +281,7 @@ class ChunkRunner(NamedTuple):
             decided_at=snapshot.decided_at,
             contacts=snapshot.contacts,
         )
-        await insert_results(rows=rows.own)
+        await insert_results(rows=own)
         as_read = await chunk_addresses.update_addresses(
             connection,
             self.job.key,
@@ -292,7 +291,28 @@ class ChunkRunner(NamedTuple):
         )
         if not as_read:
             raise StaleRead("another transaction changed an address since it was read")
-        await insert_results(rows=rows.contested)
+        await insert_results(rows=contested)
+
+
+def partition_rows(
+    rows: ResultRows, inputs: ChunkInputs, contact_ids: Collection[int]
+) -> tuple[ResultRows, ResultRows]:
+    """Return the rows that only this chunk writes, and those that another may write too.
+
+    A direct row belongs to the chunk of its contact. A propagated one may also come from another
+    chunk: its contact may be outside this one, or share an address with outside contacts.
+    """
+    own = {kind: of for kind, of in rows.items() if kind.cause is not Cause.PROPAGATED}
+    contested = {}
+    propagated = {kind: of for kind, of in rows.items() if kind.cause is Cause.PROPAGATED}
+    if propagated:
+        addresses = inputs.addresses
+        unshared = set(contact_ids)
+        unshared.difference_update(link[0] for link in inputs.links if addresses[link[2]][3] > 1)
+        for kind, of in propagated.items():
+            own[kind] = [row for row in of if row[0] in unshared]
+            contested[kind] = [row for row in of if row[0] not in unshared]
+    return own, contested
 
 
 def count_outcomes(chunk: ClaimedChunk, fields: int, decided: ChunkDecisions) -> ChunkCounts:
