@@ -6,12 +6,11 @@ processes it is a pipe that ends in the parent's standard error.
 
 import logging
 import os
-import sys
 import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, ClassVar
 
 import structlog
@@ -62,10 +61,6 @@ class Log:
     def error(self, event: Event, **keys: Any) -> None:
         """Log what a person must look at. `exc_info` takes an exception."""
         self.write("error", event, keys)
-
-    def exception(self, event: Event, **keys: Any) -> None:
-        """Log an error with the exception that is being handled."""
-        self.write("error", event, {"exc_info": True} | keys)
 
     @staticmethod
     def write(level: LogLevel, event: Event, keys: dict[str, Any]) -> None:
@@ -148,11 +143,7 @@ def _render(renderer: Renderer, _logger: Any, _method: str, facts: Any) -> bytes
 def _describe_exception_only(_logger: Any, _method: str, facts: Any) -> Any:
     """Replace an exception by its class and place: its text may quote an address."""
     exception = facts.pop("exc_info", None)
-    if exception is True:
-        exception = sys.exc_info()[1]
-    if isinstance(exception, tuple):
-        exception = exception[1]
-    if isinstance(exception, BaseException):
+    if exception is not None:
         facts["exception"] = describe_exception(exception)
     return facts
 
@@ -165,7 +156,8 @@ def describe_exception(exception: BaseException) -> str:
         seen.add(id(current))
         state = getattr(current, "sqlstate", None)
         kind = type(current).__name__ + (f" (SQLSTATE {state})" if state else "")
-        told.append(f"{kind}{_format_traceback(current.__traceback__)}")
+        places = _format_frames(traceback.extract_tb(current.__traceback__)[-_FRAMES:])
+        told.append(f"{kind}, {places}" if places else kind)
         current = current.__cause__ or (
             None if current.__suppress_context__ else current.__context__
         )
@@ -176,7 +168,7 @@ def error_location(exception: BaseException) -> str | None:
     """Return where in this code the exception arose: the innermost places, without any text."""
     frames = traceback.extract_tb(exception.__traceback__)
     own = [frame for frame in frames if _is_own(frame.filename)]
-    return _format_frames(own[-_OWN_FRAMES:]).removeprefix(", ") or None
+    return _format_frames(own[-_OWN_FRAMES:]) or None
 
 
 def _is_own(filename: str) -> bool:
@@ -186,16 +178,12 @@ def _is_own(filename: str) -> bool:
 
 def describe_stack(frame: FrameType) -> str:
     """Return where a thread is: the innermost places of its stack, without source lines."""
-    return _format_frames(traceback.extract_stack(frame)[-_FRAMES:]).removeprefix(", ")
-
-
-def _format_traceback(trace: TracebackType | None) -> str:
-    return _format_frames(traceback.extract_tb(trace)[-_FRAMES:])
+    return _format_frames(traceback.extract_stack(frame)[-_FRAMES:])
 
 
 def _format_frames(frames: list[traceback.FrameSummary]) -> str:
-    return "".join(
-        f", at {'/'.join(frame.filename.rsplit('/', 2)[-2:])}:{frame.lineno} in {frame.name}"
+    return ", ".join(
+        f"at {'/'.join(frame.filename.rsplit('/', 2)[-2:])}:{frame.lineno} in {frame.name}"
         for frame in reversed(frames)
     )
 
@@ -209,9 +197,9 @@ class _LibraryHandler(logging.Handler):
             if record.levelno >= number:
                 level = name  # type: ignore[assignment]
         try:
-            keys = {"logger": record.name, "message": record.getMessage()}
+            keys: dict[str, Any] = {"logger": record.name, "message": record.getMessage()}
             if record.exc_info:
-                keys["exc_info"] = record.exc_info  # type: ignore[assignment]
+                keys["exc_info"] = record.exc_info[1]
             Log.write(level, events.LIBRARY_LOGGED, keys)
         except Exception:  # noqa: BLE001 - as every handler of the standard module does
             self.handleError(record)

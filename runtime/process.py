@@ -2,7 +2,6 @@
 
 import os
 import socket
-from functools import cache
 from typing import Literal
 
 from runtime import events, logs
@@ -17,12 +16,7 @@ _LOGGABLE_ERRORS = (SettingsError, SchemaMismatch, MigrationLockTimeout)
 
 def process_name(settings: Settings) -> str:
     """Return the name of this process: its dyno or host, and its process id."""
-    return f"{settings.dyno or _host()}.{os.getpid()}"
-
-
-@cache
-def _host() -> str:
-    return socket.gethostname()
+    return f"{settings.dyno or socket.gethostname()}.{os.getpid()}"
 
 
 def log_startup_failure(

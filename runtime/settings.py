@@ -111,7 +111,17 @@ class Settings(BaseSettings):
     @field_validator(*_SCHEMES)
     @classmethod
     def _check_url(cls, url: str | None, info: ValidationInfo) -> str | None:
-        return _require_scheme(url, _SCHEMES[info.field_name or ""])
+        schemes = _SCHEMES[info.field_name or ""]
+        if url is not None and url.partition("://")[0] not in schemes:
+            raise ValueError(f"it must begin with {' or '.join(f'{name}://' for name in schemes)}")
+        try:
+            # A list of hosts has several ports, which `urlsplit` cannot read.
+            _ = url is not None and "," not in url and urlsplit(url).port
+        except ValueError:
+            raise ValueError(
+                "it is not a URL; in a password, percent-encode characters such as / # ? @ and :"
+            ) from None
+        return url
 
     @field_validator("commit")
     @classmethod
@@ -186,19 +196,6 @@ class Settings(BaseSettings):
 def split_signing_keys(text: str) -> list[str]:
     """Return the keys of SIGNING_KEYS in their order, each once."""
     return list(dict.fromkeys(text.replace(",", " ").split()))
-
-
-def _require_scheme(url: str | None, schemes: tuple[str, ...]) -> str | None:
-    if url is not None and url.partition("://")[0] not in schemes:
-        raise ValueError(f"it must begin with {' or '.join(f'{name}://' for name in schemes)}")
-    try:
-        # A list of hosts has several ports, which `urlsplit` cannot read.
-        _ = url is not None and "," not in url and urlsplit(url).port
-    except ValueError:
-        raise ValueError(
-            "it is not a URL; in a password, percent-encode characters such as / # ? @ and :"
-        ) from None
-    return url
 
 
 def _explanation(error: ValidationError) -> str:

@@ -75,12 +75,12 @@ def signing_key_id(settings: Settings) -> str:
 
 def hook_secret(settings: Settings, hook_id: int, salt: bytes, *, key_id: str | None = None) -> str:
     """Return the secret with which senders sign for the hook, by the named or the first key."""
-    return _mac(_key(settings, key_id), "hook-secret", hook_id, salt.hex()).hex()
+    return _mac(_key(settings, key_id), "hook-secret", hook_id, salt=salt).hex()
 
 
 def hook_token(settings: Settings, hook_id: int, salt: bytes) -> str:
     """Return the unguessable part of a form URL, for senders that cannot sign."""
-    return _make_hook_token(_keys(settings)[0], hook_id, salt)
+    return _make_token(_keys(settings)[0], "hook-form", hook_id, salt=salt)
 
 
 def parse_hook_token(token: str) -> int | None:
@@ -98,7 +98,7 @@ def is_hook_token(settings: Settings, token: str, hook_id: int, salts: Iterable[
     if parts is None:
         return False
     expected = [
-        _make_hook_token(key, hook_id, salt)
+        _make_token(key, "hook-form", hook_id, salt=salt)
         for key in _keys_with_id(settings, parts[2])
         for salt in salts
     ]
@@ -109,13 +109,12 @@ def webhook_secret(
     settings: Settings, account_id: int, salt: bytes | None = None, *, key_id: str | None = None
 ) -> str:
     """Return the secret that signs the account's webhooks, by the named or the first key."""
-    salted = () if salt is None else (salt.hex(),)
-    return _mac(_key(settings, key_id), "notices", account_id, *salted).hex()
+    return _mac(_key(settings, key_id), "notices", account_id, salt=salt).hex()
 
 
 def one_click_token(settings: Settings, account_id: int, address_id: int) -> str:
     """Return the unguessable part of a one-click link."""
-    return _make_one_click_token(_keys(settings)[0], account_id, address_id)
+    return _make_token(_keys(settings)[0], "one-click", account_id, address_id)
 
 
 def parse_one_click_token(settings: Settings, token: str) -> OneClickLink | None:
@@ -130,7 +129,7 @@ def parse_one_click_token(settings: Settings, token: str) -> OneClickLink | None
     if account_id is None or address_id is None:
         return None
     keys = _keys_with_id(settings, parts[2])
-    expected = [_make_one_click_token(key, account_id, address_id) for key in keys]
+    expected = [_make_token(key, "one-click", account_id, address_id) for key in keys]
     return OneClickLink(account_id, address_id) if _matches_any(parts[1], expected) else None
 
 
@@ -179,23 +178,17 @@ def _keys_with_id(settings: Settings, key_id: str) -> list[_Key]:
     return [key for key in _keys(settings) if key.id == key_id]
 
 
-def _make_hook_token(key: _Key, hook_id: int, salt: bytes) -> str:
-    return f"{key.id}.{hook_id}.{_base64(_mac(key, 'hook-form', hook_id, salt.hex()))}"
+def _make_token(key: _Key, purpose: str, *ids: int, salt: bytes | None = None) -> str:
+    mac = base64.urlsafe_b64encode(_mac(key, purpose, *ids, salt=salt)).decode().rstrip("=")
+    return ".".join([key.id, *map(str, ids), mac])
 
 
-def _make_one_click_token(key: _Key, account_id: int, address_id: int) -> str:
-    mac = _mac(key, "one-click", account_id, address_id)
-    return f"{key.id}.{account_id}.{address_id}.{_base64(mac)}"
-
-
-def _mac(key: _Key, purpose: str, *of: int | str) -> bytes:
+def _mac(key: _Key, purpose: str, *ids: int, salt: bytes | None = None) -> bytes:
     # No part contains a colon, so different parts never make the same message.
-    message = ":".join(["sluice", purpose, *map(str, of)])
-    return hmac.new(key.secret, message.encode(), hashlib.sha256).digest()
-
-
-def _base64(digest: bytes) -> str:
-    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    parts = ["sluice", purpose, *map(str, ids)]
+    if salt is not None:
+        parts.append(salt.hex())
+    return hmac.new(key.secret, ":".join(parts).encode(), hashlib.sha256).digest()
 
 
 def _parse_id(digits: str) -> int | None:

@@ -124,8 +124,8 @@ def test_an_exception_is_logged_without_its_text(descriptor: int) -> None:
             int("Jane Doe")
         except ValueError as cause:
             raise LookupError("of Jane Doe") from cause
-    except LookupError:
-        log.exception(events.WORKER_FAILED, worker="w", error="LookupError")
+    except LookupError as error:
+        log.error(events.WORKER_FAILED, worker="w", error="LookupError", exc_info=error)
     [line] = lines(descriptor)
     assert line["exception"].startswith("LookupError, at unit/test_logs.py:")
     assert "; from ValueError, at unit/test_logs.py:" in line["exception"]
