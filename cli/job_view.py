@@ -1,12 +1,13 @@
 """A job for people: what was asked for, where it stands, and the outcome of each pair."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import typer
 
 from actions.registry import describe_reason
-from cli.output_guard import ignore_closed_output
+from cli.output_guard import OutputClosed
 from cli.rendering import format_count, print_facts, print_json, print_table, print_text
 from producers.job_view import JobView
 from schemas.outcomes import FINAL_STATES, JobState
@@ -22,7 +23,8 @@ _PROPAGATED = "in addition: siblings, which the opt-out was propagated to"
 
 def print_job(job: JobView, *, ended: bool, json_output: bool) -> None:
     """Print the job. With `ended`, exit with status 1 if the job is not completed."""
-    with ignore_closed_output():
+    # The exit status depends on the answer, even if nobody reads it to its end.
+    with suppress(OutputClosed):
         if json_output:
             print_json(job)
         else:

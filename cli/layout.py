@@ -89,11 +89,13 @@ def _wrap_paragraph(paragraph: str, width: int, words: re.Pattern[str]) -> list[
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], width: int) -> Table:
     """Lay out rows under headings, in lines of at most the width."""
-    cells = [list(row) for row in rows]
-    widths = {n: _min_width(column, [row[n] for row in cells]) for n, column in enumerate(columns)}
+    headings = [Cell(column.heading, is_unbreakable=True) for column in columns]
+    cells = list(rows)
+    in_column = list(zip(headings, *cells, strict=True))
+    widths = {n: max(map(_min_width, of)) for n, of in enumerate(in_column)}
     below: list[int] = []
     omitted: list[int] = []
-    while len(widths) > 1 and _total_width(widths.values()) > width:
+    while len(widths) > 1 and _total_width(widths) > width:
         # The first column names the row.
         _, *others = widths
         empty = [n for n in others if not any(row[n].text for row in cells)]
@@ -108,21 +110,20 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], width: int)
             del widths[below[-1]]
     # A column that is alone may still be wider than the line.
     widths = {n: min(wide, width) for n, wide in widths.items()}
-    _distribute_width(
-        widths, {n: _full_width(columns[n], [row[n] for row in cells]) for n in widths}, width
-    )
-    right = {n for n in widths if any(row[n].right for row in cells)}
-    heading = _line([Cell(columns[n].heading, right=n in right) for n in widths], widths)
+    full = {n: max(_widest_line(cell.text) for cell in in_column[n]) for n in widths}
+    _distribute_width(widths, full, width)
+    right = {n for n in widths if any(cell.right for cell in in_column[n])}
     lines = []
     names = {n: columns[n].heading for n in sorted(below)}
     for row in cells:
-        lines += _row([row[n]._replace(right=n in right) for n in widths], widths)
+        lines += _row(row, widths, right)
         lines += [
             line
             for n, name in names.items()
             if row[n].text
             for line in pair(name, row[n].text, max(map(cell_len, names.values())), width, INDENT)
         ]
+    heading = _line([columns[n].heading for n in widths], widths, right)
     return Table(heading, lines, [columns[n].heading for n in sorted(omitted)])
 
 
@@ -134,41 +135,31 @@ def pair(name: str, text: str, names: int, width: int, indent: int = 0) -> list[
     begin = indent + names + GAP
     label = " " * indent + name
     if _longest_word(text) <= width - begin:
-        first, *more = [
-            line for part in text.split("\n") for line in wrap_text(part, width - begin)
-        ]
+        first, *more = wrap_text(text, width - begin)
         padded = label + " " * (begin - cell_len(label))
         return [(padded + first).rstrip(" "), *(" " * begin + line for line in more)]
     return [label, *wrap_text(text, width)]
 
 
-def _row(cells: Sequence[Cell], widths: dict[int, int]) -> list[str]:
-    parts = [wrap_text(cell.text, wide) for cell, wide in zip(cells, widths.values(), strict=True)]
-    return [
-        _line([each._replace(text=text) for each, text in zip(cells, line, strict=True)], widths)
-        for line in zip_longest(*parts, fillvalue="")
-    ]
+def _row(cells: Sequence[Cell], widths: dict[int, int], right: set[int]) -> list[str]:
+    parts = [wrap_text(cells[n].text, wide) for n, wide in widths.items()]
+    return [_line(texts, widths, right) for texts in zip_longest(*parts, fillvalue="")]
 
 
-def _line(cells: Sequence[Cell], widths: dict[int, int]) -> str:
+def _line(texts: Sequence[str], widths: dict[int, int], right: set[int]) -> str:
     shown = []
-    for cell, wide in zip(cells, widths.values(), strict=True):
-        blanks = " " * (wide - cell_len(cell.text))
-        shown.append(blanks + cell.text if cell.right else cell.text + blanks)
+    for text, (n, wide) in zip(texts, widths.items(), strict=True):
+        blanks = " " * (wide - cell_len(text))
+        shown.append(blanks + text if n in right else text + blanks)
     return (" " * GAP).join(shown).rstrip(" ")
 
 
-def _total_width(widths: Iterable[int]) -> int:
-    each = list(widths)
-    return sum(each) + GAP * (len(each) - 1)
+def _total_width(widths: dict[int, int]) -> int:
+    return sum(widths.values()) + GAP * (len(widths) - 1)
 
 
-def _min_width(column: Column, cells: Sequence[Cell]) -> int:
+def _min_width(cell: Cell) -> int:
     """Return the smallest width that cuts nothing."""
-    return max([cell_len(column.heading), *(_min_cell_width(cell) for cell in cells)])
-
-
-def _min_cell_width(cell: Cell) -> int:
     if cell.is_unbreakable:
         return _widest_line(cell.text)
     words = [
@@ -178,15 +169,10 @@ def _min_cell_width(cell: Cell) -> int:
     return max([min(_widest_line(cell.text), _MIN_PROSE_WIDTH), *words])
 
 
-def _full_width(column: Column, cells: Sequence[Cell]) -> int:
-    """Return the width without any line break."""
-    return max([cell_len(column.heading), *(_widest_line(cell.text) for cell in cells)])
-
-
 def _distribute_width(widths: dict[int, int], natural: dict[int, int], width: int) -> None:
     """Share the free columns evenly between those that need more."""
     while wanting := [n for n in widths if widths[n] < natural[n]]:
-        share = (width - _total_width(widths.values())) // len(wanting)
+        share = (width - _total_width(widths)) // len(wanting)
         if share <= 0:
             return
         for n in wanting:

@@ -63,7 +63,9 @@ def guard_output() -> Iterator[None]:
     """
     given = sys.stdout, sys.stderr
     status: object = 0
-    sys.stdout, sys.stderr = _wrap_streams(*given)
+    sys.stdout = _wrap_stream(sys.stdout, _translate_errors)
+    # A command goes on without standard error, since there is nowhere to report its failure.
+    sys.stderr = _wrap_stream(sys.stderr, lambda _: suppress(OSError))
     try:
         try:
             yield
@@ -81,26 +83,12 @@ def guard_output() -> Iterator[None]:
         sys.stdout, sys.stderr = given
 
 
-@contextmanager
-def ignore_closed_output() -> Iterator[None]:
-    """Ignore a closed pipe, so that the exit status still depends on the answer."""
-    with suppress(OutputClosed):
-        yield
-
-
-def _wrap_streams(out: TextIO | None, err: TextIO | None) -> tuple[TextIO, TextIO]:
-    """Guard the streams; output to one that was closed before this process began is dropped.
-
-    A command goes on without standard error, since there is nowhere to report its failure.
-    """
-    lost = os.devnull
-    return (  # type: ignore[return-value] # the streams have what is used of a TextIO
-        _GuardedStream(out or open(lost, "w", encoding="utf-8"), _translate_errors),  # noqa: PTH123
-        _GuardedStream(
-            err or open(lost, "w", encoding="utf-8"),  # noqa: PTH123
-            lambda _: suppress(OSError),
-        ),
-    )
+def _wrap_stream(
+    stream: TextIO | None, guard: Callable[[TextIO], AbstractContextManager[None]]
+) -> TextIO:
+    """Guard the stream; output to one that was closed before this process began is dropped."""
+    kept = stream or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    return _GuardedStream(kept, guard)  # type: ignore[return-value] # has what is used of a TextIO
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import asyncio
 import time
 from typing import Self
 
-import asyncpg
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -16,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from cli.context import CommandContext
@@ -33,9 +33,6 @@ STALLED_AFTER_SECONDS = 10.0
 
 MAX_OUTAGE_SECONDS = 60.0
 """Longest outage of Postgres that the command waits out; the job itself survives any."""
-
-# The last is what asyncpg raises when a connection ends at an unlucky moment of a query.
-_CONNECTION_ERRORS = (*TRANSIENT_ERRORS, asyncpg.InternalClientError)
 
 _WIDE_COLUMNS = 90
 """From this width on the bar is long."""
@@ -66,17 +63,19 @@ class ProgressBar:
     def __init__(self, label: str, *, counts_bytes: bool = False) -> None:
         console = get_stderr()
         is_wide = console.width >= _WIDE_COLUMNS
-        self._room = max(console.width - (_BAR_COLUMNS if is_wide else _BAR_COLUMNS - 16), 10)
+        # The label is cut so that the numbers fit.
+        room = max(console.width - (_BAR_COLUMNS if is_wide else _BAR_COLUMNS - 16), 10)
+        label_column = Column(no_wrap=True, overflow="ellipsis", max_width=room)
         self._progress = Progress(
             SpinnerColumn("line" if console.options.ascii_only else "dots", finished_text=" "),
-            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=label_column),
             BarColumn(bar_width=24 if is_wide else 8),
             *((DownloadColumn(), TransferSpeedColumn()) if counts_bytes else (_Count(), _Rate())),
             TimeRemainingColumn(compact=True),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task(self._short(label), total=None)
+        self._task = self._progress.add_task(label, total=None)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -87,12 +86,7 @@ class ProgressBar:
 
     def show(self, done: int, total: int | None, label: str | None = None) -> None:
         """Move the bar; without a total it only shows activity."""
-        short = None if label is None else self._short(label)
-        self._progress.update(self._task, completed=done, total=total, description=short)
-
-    def _short(self, label: str) -> str:
-        """Cut the label so that the numbers fit."""
-        return label if len(label) <= self._room else label[: self._room - 1] + "…"
+        self._progress.update(self._task, completed=done, total=total, description=label)
 
     def note(self, text: str) -> None:
         """Print a sentence above the bar."""
@@ -169,7 +163,7 @@ async def _read_progress(ctx: CommandContext, job: jobs.Job, bar: ProgressBar) -
         try:
             async with ctx.pool.acquire() as connection:
                 progress = await job_progress.get_progress(connection, job.key)
-        except _CONNECTION_ERRORS:
+        except TRANSIENT_ERRORS:
             if outage_since is None:
                 outage_since = time.monotonic()
                 bar.note("Postgres does not answer. Still trying.")

@@ -25,33 +25,32 @@ async def migrate_database(settings: Settings) -> tuple[str | None, str]:
     """
     assert settings.migration_database_url is not None
     revisions = await migrate(settings.migration_database_url)
-    await _store_shared_setting(settings)
-    if settings.owner_database_url and settings.database_url:
-        role = unquote(urlsplit(settings.database_url).username or "")
-        if not role:
-            raise SettingsError(
-                "OWNER_DATABASE_URL is set, but DATABASE_URL names no role. The database was"
-                " migrated, and nothing was granted. Name the role in DATABASE_URL, then run"
-                " `sluice migrate` again."
-            )
-        async with connect_as_owner(settings) as connection:
+    async with connect_as_owner(settings) as connection:
+        await _store_shared_setting(connection, settings)
+        if settings.owner_database_url and settings.database_url:
+            role = unquote(urlsplit(settings.database_url).username or "")
+            if not role:
+                raise SettingsError(
+                    "OWNER_DATABASE_URL is set, but DATABASE_URL names no role. The database was"
+                    " migrated, and nothing was granted. Name the role in DATABASE_URL, then run"
+                    " `sluice migrate` again."
+                )
             await grant(connection, role)
     return revisions
 
 
-async def _store_shared_setting(settings: Settings) -> None:
+async def _store_shared_setting(connection: asyncpg.Connection, settings: Settings) -> None:
     """Store the limit of these settings for all processes.
 
     A default replaces no stored value: another machine may have the setting, and this one not.
     """
     limit = settings.role_address_limit
-    async with connect_as_owner(settings) as connection:
-        before = await get_role_address_limit(connection)
-        is_set = "role_address_limit" in settings.model_fields_set
-        if before == limit or (before is not None and not is_set):
-            warn_if_different(settings, before)
-            return
-        await set_role_address_limit(connection, limit)
+    before = await get_role_address_limit(connection)
+    is_set = "role_address_limit" in settings.model_fields_set
+    if before == limit or (before is not None and not is_set):
+        warn_if_different(settings, before)
+        return
+    await set_role_address_limit(connection, limit)
     log.info(
         events.SETTING_CHANGED,
         setting=NAME,

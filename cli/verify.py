@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from cli import options
 from cli.context import CommandContext, run
 from cli.listing import AccountFilter
-from cli.output_guard import ignore_closed_output
+from cli.output_guard import OutputClosed
 from cli.progress import ProgressBar
 from cli.rendering import format_count, print_json, print_table, print_text
 from db.invariants import INVARIANTS, Invariant, InvariantResult, check_invariant
@@ -39,7 +40,7 @@ def verify(
     invariants = [each for each in INVARIANTS if not (allow_running and each.at_rest_only)]
     checked = run(lambda ctx: _check_all(ctx, invariants, account))
     violations = sum(each.found.violations for each in checked)
-    with ignore_closed_output():
+    with suppress(OutputClosed):
         if json_output:
             print_json({"violations": violations, "checks": [_as_dict(each) for each in checked]})
         else:
