@@ -7,13 +7,11 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
-import redis
 
 from cli.table_owner import migrate_database, open_current_pool
 from db.deployment import get_role_address_limit
 from runtime import logs
 from runtime.devservers.extra import settings_with_servers
-from runtime.redis_client import redis_client
 from runtime.settings import Settings
 from runtime.shared_setting import warn_if_different
 from schemas.errors import QueueUnreachable, error_text
@@ -70,6 +68,11 @@ def configure_logs(settings: Settings, *, is_release: bool = False) -> None:
 
 def require_redis(settings: Settings) -> None:
     """Raise QueueUnreachable unless Redis answers."""
+    # Few commands need Redis. Its client takes a tenth of the time in which a command starts.
+    import redis  # noqa: PLC0415
+
+    from runtime.redis_client import redis_client  # noqa: PLC0415
+
     assert settings.redis_url is not None
     client = redis_client(settings.redis_url)
     try:

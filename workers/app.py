@@ -12,7 +12,7 @@ from runtime.settings import Settings
 from workers.actors import declare_actors
 from workers.broker import WorkerBroker, make_client_broker
 from workers.context import WorkerContext
-from workers.enqueue import JobQueue
+from workers.job_queue import JobQueue
 from workers.middleware.database_pool import DatabasePool
 from workers.middleware.event_loop import EventLoop
 from workers.middleware.lifecycle_log import LifecycleLog

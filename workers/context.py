@@ -9,7 +9,7 @@ import asyncpg
 
 from engine.chunk_limiter import ChunkLimiter
 from runtime.settings import Settings
-from workers.enqueue import JobQueue
+from workers.job_queue import JobQueue
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from db import chunks, lanes, queue_stats, sweeps
 from db.sweeps import SweptJob
 from runtime import events, logs
 from workers.context import WorkerContext
-from workers.enqueue import QueuedMessages
+from workers.job_queue import QueuedMessages
 
 log = logs.get_logger()
 

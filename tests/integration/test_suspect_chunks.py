@@ -20,7 +20,7 @@ from tests.kit.waiting import wait_until_async
 from workers import slices
 from workers.broker import make_client_broker
 from workers.context import WorkerContext
-from workers.enqueue import JobQueue
+from workers.job_queue import JobQueue
 from workers.sweeper import sweep
 
 CONTACTS = {n: {1: f"a{n}@example.com"} for n in (1, 2)}
