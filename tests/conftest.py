@@ -84,7 +84,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Run slow tests first: the folders' names are in that order."""
+    """Order the tests by their folders: those in the first one wait, those in the last compute."""
     from tests.kit.scheduling import FileScheduling  # noqa: PLC0415 - not where xdist is left out
 
     config.option.loadscopereorder = False

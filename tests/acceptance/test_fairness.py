@@ -18,7 +18,7 @@ from tests.kit.waiting import wait_until_async
 
 LARGE = 40_000
 ACCOUNTS = 10
-CONTACTS_EACH = 6_000
+CONTACTS_EACH = 3_000
 
 
 async def submit_listed(
@@ -95,7 +95,7 @@ async def test_large_jobs_of_ten_accounts_progress_equally(
     jobs = [await submit_account_job(pool, settings, name, "opt_in") for name in names]
     # Each lane gets one slice at a time, so a job may be ahead by as many slices as it has lanes.
     # With slices of a few chunks, a job is many times longer than that.
-    start_group(processes=2, CHUNK_SIZE="25", SLICE_SECONDS="0.02")
+    start_group(processes=2, CHUNK_SIZE="12", SLICE_SECONDS="0.02")
     shares: dict[int, float] = {}
 
     async def one_is_half_done() -> bool:
