@@ -74,6 +74,15 @@ class Outage:
         log.info(self._up_event)
 
 
+def database_outage() -> Outage:
+    """Make the tracker of Postgres's outages."""
+    return Outage(
+        events.DATABASE_UNREACHABLE,
+        events.DATABASE_RECOVERED,
+        grace_seconds=OUTAGE_GRACE_SECONDS,
+    )
+
+
 def queue_outage() -> Outage:
     """Make the tracker of Redis's outages."""
     return Outage(events.QUEUE_UNREACHABLE, events.QUEUE_RECOVERED)

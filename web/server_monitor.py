@@ -16,8 +16,7 @@ from db.deployment import get_role_address_limit
 from db.errors import CONNECTION_ERRORS, TRANSIENT_ERRORS
 from db.pool import connect_options
 from db.sweeps import ping
-from runtime import events
-from runtime.outages import OUTAGE_GRACE_SECONDS, PROBE_TIMEOUT_SECONDS, Outage
+from runtime.outages import PROBE_TIMEOUT_SECONDS, Outage, database_outage
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
 from runtime.shared_setting import warn_if_different
@@ -41,11 +40,7 @@ class ServerMonitor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._database = Outage(
-            events.DATABASE_UNREACHABLE,
-            events.DATABASE_RECOVERED,
-            grace_seconds=OUTAGE_GRACE_SECONDS,
-        )
+        self._database = database_outage()
         self._queue = get_queue_outage(settings)
         self._check_requested = asyncio.Event()
         self._has_compared = False

@@ -12,7 +12,7 @@ from dramatiq.errors import BrokerConnectionError
 from db import sweeps
 from db.errors import CONNECTION_USABLE_ERRORS, TRANSIENT_ERRORS
 from runtime import events, logs
-from runtime.outages import OUTAGE_GRACE_SECONDS, PROBE_TIMEOUT_SECONDS, Outage, queue_outage
+from runtime.outages import PROBE_TIMEOUT_SECONDS, database_outage, queue_outage
 from workers.context import WorkerContext
 
 log = logs.get_logger()
@@ -22,11 +22,7 @@ class Outages:
     """The outages of both servers, as this worker process sees them."""
 
     def __init__(self) -> None:
-        self.database = Outage(
-            events.DATABASE_UNREACHABLE,
-            events.DATABASE_RECOVERED,
-            grace_seconds=OUTAGE_GRACE_SECONDS,
-        )
+        self.database = database_outage()
         self.queue = queue_outage()
 
     async def run_guarded(
