@@ -66,9 +66,17 @@ class BulkAction(ABC):
     """A job creates its contacts from uploaded rows."""
     accepts_addresses: ClassVar[bool] = False
     """A job may list addresses instead of contacts. An address that is new to the account is stored
-    with the status from `decide`, which must return one."""
+    with the status from `decide`, which must return one. The siblings of listed addresses are not
+    checked, so this excludes `checks_siblings`."""
     transitions: ClassVar[tuple[Transition, ...]] = ()
     """The transition table that `decide` follows, for documents and tests."""
+
+    def __init_subclass__(cls) -> None:
+        if cls.checks_siblings and cls.accepts_addresses:
+            raise TypeError(
+                f"{cls.__name__} has both checks_siblings and accepts_addresses, but the siblings"
+                " of listed addresses are not checked. Set one of them."
+            )
 
     @abstractmethod
     def decide(self, state: AddressState, params: Any) -> Decision:

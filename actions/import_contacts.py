@@ -69,14 +69,15 @@ class ImportContacts(BulkAction):
         """Return whether the file states statuses."""
         return params.statuses is True
 
-    def propagation(self, source: Status, params: ImportParams) -> Propagation:
+    def propagation(self, from_status: Status, params: ImportParams) -> Propagation:
         """Propagate to a new sibling of an opted-out address as if the opt-out had happened now.
 
         Opt-outs that the file states are propagated as those of a bulk opt-out are.
         """
         reads_statuses = self.reads_statuses(params)
+        is_by_account = reads_statuses or from_status is Status.ADMIN
         return Propagation(
-            to_status=Status.ADMIN if reads_statuses or source == Status.ADMIN else Status.MANUAL,
+            to_status=Status.ADMIN if is_by_account else Status.MANUAL,
             beyond_chunk=reads_statuses,
             role_propagates_to_selected=False,
         )

@@ -32,10 +32,13 @@ class CodeRules(NamedTuple):
     """What the rules of an action say of each code, as arrays in the order of codes.
 
     `propagating` is 1 for an address whose own opt-out is propagated. `sibling_sensitive` is 1
-    where an opted-out sibling changes the decision. The others are bits, one for each way in which
-    the job propagates. `sources` is for an address that the job leaves opted out in its own right,
-    `role_sources` for the same if it is a role address. `beyond_sources` is for one whose opt-out
-    is propagated to contacts outside the selection, and `reach` for one that it would change.
+    where an opted-out sibling changes the decision.
+
+    In the others each bit stands for one way in which the job propagates. An address that the job
+    leaves opted out in its own right has the bit of its propagation in `sources`, or in
+    `role_sources` if it is a role address. It has the bit in `beyond_sources` if that propagation
+    is not limited to the selected contacts. `changed_by` has the bits of the propagations that
+    would change the address.
     """
 
     propagating: list[int]
@@ -43,7 +46,7 @@ class CodeRules(NamedTuple):
     sources: list[int]
     role_sources: list[int]
     beyond_sources: list[int]
-    reach: list[int]
+    changed_by: list[int]
 
 
 def compute_code_rules(action: BulkAction, params: Any) -> CodeRules:
@@ -67,7 +70,7 @@ def compute_code_rules(action: BulkAction, params: Any) -> CodeRules:
             role_bit = bit * propagation.role_propagates_to_selected
             beyond_bit = bit * propagation.beyond_chunk
         rows.append((int(_in_own_right(state)), int(is_sensitive), bit, role_bit, beyond_bit))
-    reach = [
+    changed_by = [
         sum(
             1 << number
             for number, propagation in enumerate(propagations)
@@ -75,7 +78,7 @@ def compute_code_rules(action: BulkAction, params: Any) -> CodeRules:
         )
         for status, is_propagated in STATUS_CODES
     ]
-    return CodeRules(*map(list, (*zip(*rows, strict=True), reach)))
+    return CodeRules(*map(list, (*zip(*rows, strict=True), changed_by)))
 
 
 def _in_own_right(state: AddressState) -> bool:

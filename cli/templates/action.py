@@ -85,7 +85,8 @@ class ExampleAction(BulkAction):
     # `propagation`; `actions/opt_out.py` does both.
     may_propagate = False
     # Decide whether a job may list addresses instead of contacts. If so, set this and add a
-    # transition from None: an address that the account does not know gets a first status.
+    # transition from None: an address that the account does not know gets a first status. It is
+    # not possible together with `checks_siblings`.
     accepts_addresses = False
 
     def decide(self, state: AddressState, params: ExampleActionParams) -> Decision:

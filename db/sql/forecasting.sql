@@ -32,7 +32,7 @@ where account_id = :account_id and job_id = :job_id and state = 'pending';
 -- whether a sibling's opt-out is propagated to them, and whether it is the contact's first field with the address. The
 -- row without a field says to how many other addresses an opt-out would be propagated. Bits stand for the rules'
 -- propagations: those of which an address is the source (:sources, :role_sources), and those that would change it
--- (:reach).
+-- (:changed_by).
 -- Contacts with the same codes in the same fields are of one kind. One contact of each kind is examined, and
 -- counted as often as the kind occurs. There are a few hundred kinds.
 with links as materialized (
@@ -80,7 +80,7 @@ with links as materialized (
            address_id in (lead(selected) over fields, lead(selected, 2) over fields) is true
                or address_id in (lag(address_id) over fields, lag(address_id, 2) over fields) is true
                as elsewhere,
-           bit_or(source) over person & (:reach::int[])[code] <> 0 as propagated
+           bit_or(source) over person & (:changed_by::int[])[code] <> 0 as propagated
     from examined l
     window person as (partition by contact_id), fields as (partition by contact_id order by field)
 )
@@ -151,7 +151,7 @@ with selected as materialized (
         and o.field = any(:fields::smallint[]) and o.address_id <> x.address_id
     join known y on y.id = o.address_id
     where x.chosen and x.field <> all(:fields::smallint[])
-      and (:reach::int[])[x.code] & case when y.person_count > :role_address_limit
+      and (:changed_by::int[])[x.code] & case when y.person_count > :role_address_limit
               then (:role_sources::int[])[y.code] else (:sources::int[])[y.code] end <> 0
 ), beyond as materialized (
     select x.id, x.code, x.contact_count, h.contact_id, h.chosen, o.field
@@ -161,7 +161,7 @@ with selected as materialized (
         and o.address_id <> h.address_id
     join known x on x.id = o.address_id
     where h.person_count <= :role_address_limit
-      and (:reach::int[])[x.code] & (:beyond_sources::int[])[h.code] <> 0
+      and (:changed_by::int[])[x.code] & (:beyond_sources::int[])[h.code] <> 0
       and h.is_address_chosen
 ), counted_with_chunks as (
     select b.id
@@ -171,7 +171,7 @@ with selected as materialized (
         and o.field = any(:fields::smallint[]) and o.address_id <> b.id
     join known y on y.id = o.address_id
     where b.contact_count <= 1 and b.chosen
-      and (:reach::int[])[b.code] & case when y.person_count > :role_address_limit
+      and (:changed_by::int[])[b.code] & case when y.person_count > :role_address_limit
               then (:role_sources::int[])[y.code] else (:sources::int[])[y.code] end <> 0
 ), propagated as (
     select id from siblings_of_selected
@@ -221,7 +221,7 @@ with known as not materialized (
         on o.account_id = :account_id and o.contact_id = h.contact_id and o.address_id <> y.id
     join known x on x.id = o.address_id
     where y.person_count <= :role_address_limit
-      and (:reach::int[])[x.code] & (:beyond_sources::int[])[y.code] <> 0
+      and (:changed_by::int[])[x.code] & (:beyond_sources::int[])[y.code] <> 0
     -- Not `not exists`: the planner takes a list that was just uploaded for one row, and would compare all pairs.
     except
     select id from listed

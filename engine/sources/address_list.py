@@ -74,9 +74,7 @@ class AddressListSource(Source):
                 versions_by_id(known),
                 known.decided_at,
             )
-        return snapshot._replace(new=frozenset(new)).add_inputs(
-            with_opted_out_sibling=await reader.find_with_opted_out_sibling(snapshot.inputs)
-        )
+        return snapshot._replace(new=frozenset(new))
 
     def contact_ids(self, chunk: ClaimedChunk) -> Sequence[int]:
         """Return none: other chunks may reach the same contacts."""

@@ -71,7 +71,8 @@ WHOLE_JOB = {
 """Statements that read all chunks of a job, or larger pages than the others."""
 
 EACH_CODE = {
-    name: [1] * 34 for name in ("sources", "role_sources", "beyond_sources", "reach", "propagating")
+    name: [1] * 34
+    for name in ("sources", "role_sources", "beyond_sources", "changed_by", "propagating")
 } | {"sibling_sensitive": [1] * 34, "large": False}
 """The codes with which every address propagates its opt-out to every sibling in a forecast."""
 

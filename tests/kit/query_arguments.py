@@ -166,7 +166,7 @@ FIXED: dict[str, Any] = {
     "stated": list(Status),
     "initial_statuses_by_stated": list(Status),
     "raw": False,
-    "reach": [0] * 34,
+    "changed_by": [0] * 34,
     "role_sources": [0] * 34,
     "request_hash": "",
     "request_hashes": ["", ""],

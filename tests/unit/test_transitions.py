@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actions.import_contacts import ImportParams
+from actions.opt_in import OptIn
 from actions.opt_out import OptOutParams
 from actions.registry import all_actions, get_action
 from schemas.decisions import AddressState
@@ -144,6 +145,14 @@ def test_each_table_has_one_transition_for_each_status():
         froms = [transition.from_status for transition in action.transitions]
         assert sorted(status for status in froms if status) == sorted(Status), action.name
         assert all(transition.because for transition in action.transitions)
+
+
+def test_an_action_over_lists_of_addresses_cannot_check_siblings():
+    """The siblings of listed addresses are not checked, so such an action cannot be defined. Its
+    decisions would miss opted-out siblings.
+    """
+    with pytest.raises(TypeError, match=r"^Both has both checks_siblings and accepts_addresses"):
+        type("Both", (OptIn,), {"accepts_addresses": True})
 
 
 def test_each_reason_is_explained():
