@@ -22,7 +22,10 @@ SET_MIN_CODE_REVISION: str = _sql.set_min_code_revision.sql
 
 async def get_role_address_limit(connection: asyncpg.Connection) -> int | None:
     """Return the ROLE_ADDRESS_LIMIT of all processes, or None if none is stored."""
-    limit: int | None = await _sql.get_role_address_limit(connection)
+    try:
+        limit: int | None = await _sql.get_role_address_limit(connection)
+    except asyncpg.UndefinedTableError:
+        return None
     return limit
 
 

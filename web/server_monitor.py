@@ -16,11 +16,14 @@ from db.deployment import get_role_address_limit
 from db.errors import CONNECTION_ERRORS, TRANSIENT_ERRORS
 from db.pool import connect_options
 from db.sweeps import ping
+from runtime import events, logs
 from runtime.outages import PROBE_TIMEOUT_SECONDS, Outage, database_outage
 from runtime.redis_client import redis_client
 from runtime.settings import Settings
 from runtime.shared_setting import warn_if_different
 from workers.enqueue import get_queue_outage
+
+log = logs.get_logger()
 
 CHECK_SECONDS = 5.0
 """How often a server that answers is checked, by a new connection: the pool may be busy."""
@@ -47,10 +50,11 @@ class ServerMonitor:
 
     async def run(self) -> None:
         """Check both servers until cancelled."""
-        await asyncio.gather(
-            self._watch(self._database, self._check_database, self._check_requested),
-            self._watch(self._queue, self._check_queue, asyncio.Event()),
-        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(
+                self._watch(self._database, self._check_database, self._check_requested)
+            )
+            tasks.create_task(self._watch(self._queue, self._check_queue, asyncio.Event()))
 
     def check_database_soon(self) -> None:
         """Check Postgres now, because it did not answer a request."""
@@ -68,6 +72,13 @@ class ServerMonitor:
                     await check()
             except _OUTAGE_ERRORS as error:
                 outage.record_failure(error, requested_at)
+            except Exception as error:
+                log.error(
+                    events.WEB_TASK_FAILED,
+                    task=check.__name__.removeprefix("_"),
+                    error=type(error).__name__,
+                    exc_info=error,
+                )
             else:
                 await asyncio.to_thread(outage.record_success, requested_at, on_new_connection=True)
             seconds = OUTAGE_CHECK_SECONDS if outage.is_down else CHECK_SECONDS

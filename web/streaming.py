@@ -23,8 +23,14 @@ class ClosingStreamingResponse(StreamingResponse):
 
     async def stream_response(self, send: Send) -> None:
         """Send the response, and close the iterator."""
-        async with aclosing(self.body_iterator):
-            try:
-                await super().stream_response(send)
-            except DATABASE_ERRORS as error:
-                raise StreamAbortedError from error
+        async with aclosing(_translate_errors(self.body_iterator)) as self.body_iterator:
+            await super().stream_response(send)
+
+
+async def _translate_errors(parts: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+    async with aclosing(parts):
+        try:
+            async for part in parts:
+                yield part
+        except DATABASE_ERRORS as error:
+            raise StreamAbortedError from error

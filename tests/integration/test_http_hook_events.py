@@ -273,6 +273,14 @@ async def test_event_ids_are_separate_for_each_hook(http, pool, settings, hook, 
         assert (result["created"], result["conflict"]) == (True, False)
 
 
+async def test_event_ids_of_forms_are_separate(http, pool, hook, accounts):
+    """A signed event and a form with one id are two opt-outs."""
+    (result,) = (await post_events(http, hook, event(event_id="17"))).json()["events"]
+    answer = await http.post(hook.form_path, data={"email": BOB, "event_id": "17"})
+    assert (result["created"], answer.status_code, answer.json()["created"]) == (True, 200, True)
+    assert (await statuses_of(pool, accounts["default"]))[BOB] != OPEN
+
+
 # More events than can be applied in time
 
 
