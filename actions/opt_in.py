@@ -52,9 +52,10 @@ _DECISIONS = {row.from_status: row.decision for row in OPT_IN_TRANSITIONS}
 def decide_opt_in(state: AddressState) -> Decision:
     """Apply the opt-in table, and reject an address with a sibling opted out in its own right.
 
-    A role address does not count as such a sibling. An import with permission has the same rule
-    (`actions/import_contacts.py`). `find_with_opted_out_sibling` of `engine/chunk_reader.py` finds
-    these addresses, in memory and by the statement of that name in `db/sql/chunk_addresses.sql`.
+    A role address does not count as such a sibling, and contacts that the job itself created do not
+    count either. An import with permission has the same rule (`actions/import_contacts.py`).
+    `find_addresses_with_opted_out_sibling` in `engine/chunk_reader.py` finds these addresses, in
+    memory and by the statement of that name in `db/sql/chunk_addresses.sql`.
     """
     decision = _DECISIONS[state.status]
     if decision.outcome is Outcome.APPLIED and state.sibling_opted_out:

@@ -65,7 +65,7 @@ async def resolve_listed(
 ) -> ListLookup:
     """Find or create the addresses of a chunk's items, and delete the items from the list.
 
-    Siblings are read only for addresses that at most `role_address_limit` contacts hold. Raises
+    Siblings are read only for addresses whose person count is at most `role_address_limit`. Raises
     ConcurrentLink if another transaction has just created one of the addresses.
     """
     ids, addresses, match_keys = await _sql.read_list_rows(

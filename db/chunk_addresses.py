@@ -74,7 +74,7 @@ async def read_siblings(
 ) -> list[Sibling]:
     """Return the siblings of the addresses that at least `min_contacts` contacts hold.
 
-    Addresses that more than `role_address_limit` contacts hold are left out.
+    Role addresses are left out: those with a person count of more than `role_address_limit`.
     """
     rows = _sql.read_siblings(
         connection,
@@ -103,7 +103,7 @@ async def lock_addresses(
 ) -> AddressColumns:
     """Lock the addresses in order of id, and return them as they are once locked.
 
-    With a limit, addresses that more contacts hold are left out.
+    With a limit, role addresses are left out: those with a person count of more than the limit.
     """
     row = await _sql.lock_addresses(
         connection,
@@ -114,7 +114,7 @@ async def lock_addresses(
     return AddressColumns(*row)
 
 
-async def find_with_opted_out_sibling(
+async def find_addresses_with_opted_out_sibling(
     connection: asyncpg.Connection,
     job: JobKey,
     *,
@@ -128,7 +128,7 @@ async def find_with_opted_out_sibling(
     itself creates do not count.
     """
     return list(
-        await _sql.find_with_opted_out_sibling(
+        await _sql.find_addresses_with_opted_out_sibling(
             connection,
             **job._asdict(),
             address_ids=address_ids,

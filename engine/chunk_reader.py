@@ -149,25 +149,25 @@ class ChunkReader(NamedTuple):
             )
         )
 
-    async def find_with_opted_out_sibling(
+    async def find_addresses_with_opted_out_sibling(
         self, inputs: ChunkInputs, links: Sequence[Link] = ()
     ) -> frozenset[int]:
         """Return the selected addresses with a sibling that is opted out in its own right.
 
         A role address does not count as such a sibling. Return none unless the action checks
-        siblings. An address of one contact has its siblings on that contact, which `links` has in
-        memory. For addresses of several contacts, Postgres looks at the other contacts.
+        siblings. If one contact holds the address, `links` has all its siblings. If several do,
+        Postgres reads the siblings on all of them.
         """
         if not self.action.checks_siblings:
             return frozenset()
-        found = _find_with_opted_out_sibling_in_links(inputs, links) if links else set()
+        found = _find_addresses_with_opted_out_sibling_in_links(inputs, links) if links else set()
         selected = {link[2] for link in inputs.selected_links()}
         shared = self._filter_sibling_dependent(
             [id_ for id_ in selected if inputs.addresses[id_][3] > 1], inputs.addresses
         )
         if shared:
             found.update(
-                await chunk_addresses.find_with_opted_out_sibling(
+                await chunk_addresses.find_addresses_with_opted_out_sibling(
                     self.connection,
                     self.job.key,
                     address_ids=shared,
@@ -196,7 +196,9 @@ class ChunkReader(NamedTuple):
         return found
 
 
-def _find_with_opted_out_sibling_in_links(inputs: ChunkInputs, links: Sequence[Link]) -> set[int]:
+def _find_addresses_with_opted_out_sibling_in_links(
+    inputs: ChunkInputs, links: Sequence[Link]
+) -> set[int]:
     """Return the addresses with a sibling on the same contact that is opted out in its own right.
 
     A role address does not count as such a sibling.
@@ -235,8 +237,13 @@ def has_propagation(action: BulkAction, params: Any) -> bool:
     return any(each is not None and each.beyond_chunk for each in propagations)
 
 
-def sibling_link_limit(action: BulkAction, params: Any, role_address_limit: int) -> int:
-    """Return the largest contact count with which a listed address's siblings matter."""
+def max_person_count_to_read_siblings(
+    action: BulkAction, params: Any, role_address_limit: int
+) -> int:
+    """Return the largest person count of a listed address whose siblings a chunk has to read.
+
+    It is 0 if the job propagates nothing beyond its chunks: then no siblings are read.
+    """
     return role_address_limit if has_propagation(action, params) else 0
 
 

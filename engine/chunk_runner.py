@@ -41,7 +41,7 @@ from schemas.outcomes import Cause
 from schemas.statuses import Status
 
 MAX_TRIES = 10
-"""How often a chunk is tried while other transactions change what it has read."""
+"""How many times a chunk is tried while other transactions change what it has read."""
 
 
 class DecidedChunk(NamedTuple):
@@ -272,7 +272,7 @@ class ChunkRunner(NamedTuple):
         """
         snapshot = decided.snapshot
         contact_ids = source_of(self.job).contact_ids(chunk)
-        own, contested = partition_rows(decided.rows, snapshot.inputs, contact_ids)
+        exclusive, shared = partition_rows(decided.rows, snapshot.inputs, contact_ids)
         insert_results = partial(
             results.insert_results,
             connection,
@@ -281,7 +281,7 @@ class ChunkRunner(NamedTuple):
             decided_at=snapshot.decided_at,
             contacts=snapshot.contacts,
         )
-        await insert_results(rows=own)
+        await insert_results(rows=exclusive)
         as_read = await chunk_addresses.update_addresses(
             connection,
             self.job.key,
@@ -291,7 +291,7 @@ class ChunkRunner(NamedTuple):
         )
         if not as_read:
             raise StaleRead("another transaction changed an address since it was read")
-        await insert_results(rows=contested)
+        await insert_results(rows=shared)
 
 
 def partition_rows(
@@ -302,17 +302,17 @@ def partition_rows(
     A direct row belongs to the chunk of its contact. A propagated one may also come from another
     chunk: its contact may be outside this one, or share an address with outside contacts.
     """
-    own = {kind: of for kind, of in rows.items() if kind.cause is not Cause.PROPAGATED}
-    contested = {}
+    exclusive = {kind: of for kind, of in rows.items() if kind.cause is not Cause.PROPAGATED}
+    shared = {}
     propagated = {kind: of for kind, of in rows.items() if kind.cause is Cause.PROPAGATED}
     if propagated:
         addresses = inputs.addresses
         unshared = set(contact_ids)
         unshared.difference_update(link[0] for link in inputs.links if addresses[link[2]][3] > 1)
         for kind, of in propagated.items():
-            own[kind] = [row for row in of if row[0] in unshared]
-            contested[kind] = [row for row in of if row[0] not in unshared]
-    return own, contested
+            exclusive[kind] = [row for row in of if row[0] in unshared]
+            shared[kind] = [row for row in of if row[0] not in unshared]
+    return exclusive, shared
 
 
 def count_outcomes(chunk: ClaimedChunk, fields: int, decided: ChunkDecisions) -> ChunkCounts:

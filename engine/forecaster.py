@@ -71,15 +71,15 @@ async def _count_parts(
     propagated = 0
     remaining = iter(parts)
 
-    async def count(lane: asyncpg.Connection) -> None:
+    async def count(connection: asyncpg.Connection) -> None:
         nonlocal propagated
         for part in remaining:
-            counted, more = await part(lane)
+            counted, more = await part(connection)
             groups.extend(counted)
             propagated += more
 
     async with _second_connection(pool, contacts if len(parts) > 1 else 0) as second:
-        await _gather_all([count(lane) for lane in (connection, second) if lane is not None])
+        await _gather_all([count(each) for each in (connection, second) if each is not None])
     return groups, propagated
 
 

@@ -1,8 +1,9 @@
 """The policy for a chunk that failed: retry it, then split it, and at last reject one item.
 
 `_next_step` decides, and `FailureHandler` acts, in a transaction of its own after that of the chunk
-was rolled back. Transient errors (`db/errors.py`) do not count as attempts and do not come here.
-Nor does an immediate opt-out: if it cannot be applied, it is stored as a job for workers
+was rolled back. Transient errors (`db/errors.py`) do not count as attempts and do not come here:
+`_handle_interruption` in `workers/slices.py` handles them. An immediate opt-out does not come here
+either. If it cannot be applied, it is stored as a job for workers
 (`producers/immediate_opt_out.py`), and this policy applies to that job.
 
 **A chunk that raises an error** gets MAX_ATTEMPTS attempts, 3. After the first it waits
@@ -12,14 +13,17 @@ item is rejected instead, with `internal_error`, and the job goes on. If 100 ite
 before any chunk succeeded (MAX_REJECTED_WITHOUT_SUCCESS), `workers/job_end.py` fails the job.
 
 **A chunk whose worker process was lost** becomes a suspect. A worker is lost if its lane was silent
-for STALLED_AFTER_SECONDS and nothing holds the lane's lock. The sweeper then gives the lane a new
-token and makes its chunk a suspect (`requeue_stalled_lanes` in `db/sql/lanes.sql`).
+for STALLED_AFTER_SECONDS (by default 5 s) and nothing holds the lane's lock. The sweeper then gives
+the lane a new token and makes its chunk a suspect (`requeue_stalled_lanes` in `db/sql/lanes.sql`).
+If it is not known which chunk the worker had, the lane's next slice treats every chunk as a suspect
+(`is_suspect` of `ActiveLane`, set in `workers/slices.py`).
 
 A suspect is worked on alone in its process, so that another loss points to this chunk. Its attempt
-is counted before it is made, so that it counts even if the process dies. MAX_LOSSES_OF_SUSPECT (1)
-more loss splits the chunk, and its halves are suspects too. A suspect of one item is rejected after
-MAX_LOSSES_OF_ONE_ITEM (2) more losses. The attempt after the last allowed loss raises WorkersLost.
-If a suspect raises another error, the rule of 3 attempts holds, and its losses count as attempts.
+is counted before it is made, so that it counts even if the process dies. A suspect that loses one
+more worker (MAX_LOSSES_OF_SUSPECT) is split, and its halves are suspects too. A suspect of one item
+is rejected when it has lost two more workers (MAX_LOSSES_OF_ONE_ITEM). Either happens at the next
+attempt, which raises WorkersLost before it reads an address. If a suspect raises another error, the
+rule of 3 attempts holds, and its losses count as attempts.
 """
 
 from typing import Literal, NamedTuple, TypeAlias
@@ -38,7 +42,7 @@ from schemas.results import ResultKind
 log = logs.get_logger()
 
 MAX_ATTEMPTS = 3
-"""How often a chunk is attempted before it is split."""
+"""How many times a chunk is attempted before it is split."""
 
 MAX_LOSSES_OF_SUSPECT = 1
 """How many more worker processes a suspect chunk loses before it is split. The loss that made it a
@@ -81,7 +85,7 @@ def require_suspect_attempts_left(chunk: ClaimedChunk) -> None:
 
 
 class _Failure(NamedTuple):
-    """A chunk that failed, how often it was attempted, and the text of its last error."""
+    """A chunk that failed, its number of attempts, and the text of its last error."""
 
     chunk_no: int
     attempts: int

@@ -41,13 +41,13 @@ _split_several = re.compile(r"[,;|\s]+").split
 class DoubtfulAddress(NamedTuple):
     """An address that may be a misspelling.
 
-    It counts if the account knows it, or, unless the doubt is certain, if the account does not know
-    the intended address.
+    It is accepted as written if the account knows it. It is also accepted if the correction is not
+    certain and the account does not know the intended address.
     """
 
     line: int
     normalized: NormalizedAddress
-    doubt: Correction
+    correction: Correction
 
 
 class Block(NamedTuple):
@@ -121,8 +121,8 @@ def _read(line: int, cell: str, block: Block, *, several: bool) -> None:
         if not parts:
             block.rejections.append(reject(line, Reason.INVALID_ADDRESS, cell=cell, why=error))
         return
-    if doubt := find_correction(normalized):
-        block.doubtful.append(DoubtfulAddress(line, normalized, doubt))
+    if correction := find_correction(normalized):
+        block.doubtful.append(DoubtfulAddress(line, normalized, correction))
     else:
         block.rows.append((line, normalized))
 

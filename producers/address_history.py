@@ -131,7 +131,7 @@ async def _check_opt_in(
     account_id: int,
     role_address_limit: int,
 ) -> OptInCheck:
-    opted_out_siblings = await chunk_addresses.find_with_opted_out_sibling(
+    opted_out_siblings = await chunk_addresses.find_addresses_with_opted_out_sibling(
         connection,
         JobKey(account_id, _NO_JOB),
         address_ids=[now.id],

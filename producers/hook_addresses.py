@@ -143,10 +143,10 @@ def parse_addresses(text: str, *, blank_is_plus: bool = False) -> ParsedAddresse
             continue
         if " " in local:
             adjustment = _BLANK_READ
-        if (doubt := find_correction(default)) is not None:
+        if (correction := find_correction(default)) is not None:
             adjustment = adjustment or _DOUBTED
-            readings = [*readings, doubt.intended]
-            default = doubt.intended if doubt.is_certain else default
+            readings = [*readings, correction.intended]
+            default = correction.intended if correction.is_certain else default
         found.append(AddressCandidate(default, tuple(dict.fromkeys([*as_written, *readings]))))
     if not found:
         raise why or InvalidAddress("It has no @-sign.")

@@ -18,7 +18,7 @@ from db.chunks import ChunkResult, ClaimedChunk
 from db.errors import TRANSIENT_ERRORS
 from db.job_progress import JobTotals, JobToWork
 from engine.chunk_log import log_processed
-from engine.chunk_reader import initial_status, sibling_link_limit
+from engine.chunk_reader import initial_status, max_person_count_to_read_siblings
 from engine.chunk_runner import ChunkFailed, ChunkRunner
 from producers.accounts import require_account
 from producers.recipient_events import event_key
@@ -36,7 +36,7 @@ from schemas.statuses import Status
 log = logs.get_logger()
 
 MAX_TRIES = 10
-"""How often to try before the job is left to the workers."""
+"""How many times to try before the job is left to the workers."""
 
 _ONLY_CHUNK = 1
 
@@ -232,7 +232,9 @@ class _Attempt(NamedTuple):
                 self.connection,
                 account_id=self.account_id,
                 addresses=checked.addresses,
-                role_address_limit=sibling_link_limit(action, params, runner.role_address_limit),
+                role_address_limit=max_person_count_to_read_siblings(
+                    action, params, runner.role_address_limit
+                ),
             )
             checked = checked._replace(unknown=len(listed.new.ids))
         items = listed.item_ids if listed else checked.contacts or []

@@ -257,9 +257,9 @@ class ContactFile:
 def parse_plausible_address(cell: str) -> NormalizedAddress:
     """Return the address in the cell; raises InvalidAddress for a certain misspelling."""
     normalized = parse_address(strip_formula_guard(cell))
-    doubt = find_correction(normalized)
-    if doubt is not None and doubt.is_certain:
-        raise implausible_address(normalized, doubt.intended)
+    correction = find_correction(normalized)
+    if correction is not None and correction.is_certain:
+        raise implausible_address(normalized, correction.intended)
     return normalized
 
 

@@ -26,31 +26,33 @@ _BATCH_SIZE = 1_000
 async def find_implausible(
     connection: asyncpg.Connection, account_id: int, doubtful: Sequence[DoubtfulAddress]
 ) -> dict[DoubtfulAddress, InvalidAddress]:
-    """Return the addresses that do not count as written, with a suggestion for each.
+    """Return the addresses to reject, each with an error that suggests the intended address.
 
-    An address that the account knows counts. Any other does not if the doubt is certain, or if the
-    account knows the intended address: an opt-out would miss it.
+    One that the account knows is accepted as written. Any other is rejected if the correction is
+    certain, or if the account knows the intended address, which an opt-out would otherwise miss.
     """
     found: dict[DoubtfulAddress, InvalidAddress] = {}
     # In batches: all of a long list would block the event loop for a second.
     for begin in range(0, len(doubtful), _BATCH_SIZE):
         batch = doubtful[begin : begin + _BATCH_SIZE]
         keys = {each.normalized.match_key for each in batch}
-        keys |= {each.doubt.intended.match_key for each in batch}
+        keys |= {each.correction.intended.match_key for each in batch}
         known = await address_lists.find_known_keys(connection, account_id, list(keys))
         for each in batch:
-            meant, is_certain = each.doubt
-            if each.normalized.match_key not in known and (is_certain or meant.match_key in known):
-                found[each] = implausible_address(each.normalized, meant)
+            intended, is_certain = each.correction
+            if each.normalized.match_key in known:
+                continue
+            if is_certain or intended.match_key in known:
+                found[each] = implausible_address(each.normalized, intended)
     return found
 
 
 def find_doubtful(addresses: Sequence[NormalizedAddress]) -> list[DoubtfulAddress]:
     """Return the doubtful addresses with their places; takes 0.1 ms for one that is not ASCII."""
     return [
-        DoubtfulAddress(place, normalized, doubt)
+        DoubtfulAddress(place, normalized, correction)
         for place, normalized in enumerate(addresses)
-        if (doubt := find_correction(normalized))
+        if (correction := find_correction(normalized))
     ]
 
 

@@ -17,12 +17,12 @@ Change: TypeAlias = tuple[Status | None, Status, int | None]
 class PairGroup(NamedTuple):
     """The number of selected pairs in the same state, for a forecast.
 
-    `code` is None for an address that is new to the account. `first` says that the job meets it for
-    the first time.
+    `code` is None for an address that is new to the account. `is_first_in_job` says that the job
+    meets the address for the first time.
     """
 
     field: int
     code: int | None
     sibling_opted_out: bool
-    first: bool
+    is_first_in_job: bool
     rows: int

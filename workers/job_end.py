@@ -56,7 +56,7 @@ async def fail_job(
         log.error(events.JOB_FAILED, **job.log_fields, error=type(error).__name__)
 
 
-async def fail_job_without_success(
+async def fail_job_if_only_rejections(
     context: WorkerContext, connection: asyncpg.Connection, job: JobToWork, error: BaseException
 ) -> None:
     """End the job as failed if its first contacts all failed, the last of them with `error`."""

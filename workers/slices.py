@@ -25,7 +25,7 @@ from schemas.job_key import JobKey
 from schemas.outcomes import JobState
 from workers.broken_connection import release_over_new_connection
 from workers.context import WorkerContext
-from workers.job_end import complete_job, fail_job_without_success
+from workers.job_end import complete_job, fail_job_if_only_rejections
 from workers.lane_heartbeat import LaneHeartbeat
 
 log = logs.get_logger()
@@ -87,9 +87,10 @@ async def advance_lane(context: WorkerContext, lane: LaneToken) -> None:
 class _LaneSlice:
     """One slice of a lane.
 
-    `counted_chunk_no` is the suspect chunk that is worked on, whose attempt was counted before it
-    began. It is None at all other times. `interruptions` counts the chunks that a transient error
-    rolled back.
+    `counted_chunk_no` is the suspect chunk that is worked on, and None at all other times. Counted
+    means that its row already includes the present attempt (`suspect_attempts`), which therefore
+    counts even if the process dies. An attempt that says nothing about the chunk is uncounted.
+    `interruptions` counts the chunks that a transient error rolled back.
     """
 
     context: WorkerContext
@@ -155,7 +156,7 @@ class _LaneSlice:
         lane = self.hold.lane
         async with self.context.chunk_limiter.exclusive():
             if not await chunks.count_attempt(self.connection, lane, chunk):
-                # Another worker has the chunk. If it also has the lane, this slice has ended.
+                # Another worker has the chunk, or has the lane, which ends this slice.
                 return await lanes.holds_lane(self.connection, lane)
             self.counted_chunk_no = chunk.chunk_no
             self.heartbeat.set_chunk(chunk.chunk_no)
@@ -220,7 +221,7 @@ class _LaneSlice:
         await self.heartbeat.clear_chunk(self.connection)
         if rejected:
             self._log_chunk(rejected, rejected.attempts)
-            await fail_job_without_success(self.context, self.connection, self.job, error)
+            await fail_job_if_only_rejections(self.context, self.connection, self.job, error)
 
     async def _handle_interruption(self, chunk_no: int, error: BaseException) -> None:
         """Wait a moment after a transient error rolled the chunk back.

@@ -143,7 +143,7 @@ def _find_ending(action: BulkAction, params: Any, group: PairGroup) -> _Ending:
         else AddressState(*STATUS_CODES[group.code - 1], group.sibling_opted_out)
     )
     decision = decide_address(action, params, state)
-    if decision.outcome is Outcome.APPLIED and not group.first:
+    if decision.outcome is Outcome.APPLIED and not group.is_first_in_job:
         return Outcome.UNCHANGED, Reason.SAME_ADDRESS_IN_JOB
     return decision.outcome, decision.reason
 

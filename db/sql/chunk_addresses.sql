@@ -94,7 +94,7 @@ select
     clock_timestamp() as decided_at
 from locked;
 
--- name: find_with_opted_out_sibling$
+-- name: find_addresses_with_opted_out_sibling$
 -- Which of the addresses have a sibling that is opted out in its own right and is no role address. Contacts that the
 -- job itself created do not count. The first such sibling is enough: an address may have thousands of siblings, and
 -- many chunks ask for it.

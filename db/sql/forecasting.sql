@@ -84,7 +84,7 @@ with links as materialized (
     from examined l
     window person as (partition by contact_id), fields as (partition by contact_id order by field)
 )
-select field, code, sibling_opted_out, not again as first, sum(contacts)::bigint as rows
+select field, code, sibling_opted_out, not again as is_first_in_job, sum(contacts)::bigint as rows
 from seen
 where contact_count <= 1 and selected is not null
 group by field, code, sibling_opted_out, again
@@ -129,7 +129,7 @@ with selected as materialized (
     where (l.address_id is not null) is not false
 ), rows as materialized (
     select field, address_id, code,
-           row_number() over (partition by address_id order by contact_id, field) = 1 as first
+           row_number() over (partition by address_id order by contact_id, field) = 1 as is_first_in_job
     from links
     where chosen and field = any(:fields::smallint[])
 ), with_opted_out_sibling as materialized (
@@ -184,7 +184,7 @@ with selected as materialized (
     except
     select id from beyond where chosen and field = any(:fields::smallint[])
 )
-select r.field, r.code, b.address_id is not null as sibling_opted_out, r.first, count(*) as rows
+select r.field, r.code, b.address_id is not null as sibling_opted_out, r.is_first_in_job, count(*) as rows
 -- A full join, as above. It adds no rows.
 from rows r full join with_opted_out_sibling b on b.address_id = r.address_id
 group by 1, 2, 3, 4
@@ -226,7 +226,7 @@ with known as not materialized (
     except
     select id from listed
 )
-select 0 as field, code, false as sibling_opted_out, true as first, count(*) as rows
+select 0 as field, code, false as sibling_opted_out, true as is_first_in_job, count(*) as rows
 from listed
 group by code
 union all

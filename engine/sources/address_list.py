@@ -17,7 +17,7 @@ from engine.chunk_reader import (
     addresses_by_id,
     group_by_source,
     initial_status,
-    sibling_link_limit,
+    max_person_count_to_read_siblings,
     versions_by_id,
 )
 from engine.sources.source import ForecastPart, Source
@@ -51,7 +51,7 @@ class AddressListSource(Source):
             reader.job.key,
             item_ids=chunk.item_ids,
             initial_status=initial_status(reader.action, reader.params),
-            role_address_limit=sibling_link_limit(
+            role_address_limit=max_person_count_to_read_siblings(
                 reader.action, reader.params, reader.role_address_limit
             ),
         )

@@ -48,7 +48,9 @@ class ContactSource(Source):
         inputs = snapshot.inputs
         return snapshot._replace(contacts={}).add_inputs(
             missing=await _find_missing(reader, chunk, inputs.links),
-            with_opted_out_sibling=await reader.find_with_opted_out_sibling(inputs, inputs.links),
+            with_opted_out_sibling=await reader.find_addresses_with_opted_out_sibling(
+                inputs, inputs.links
+            ),
         )
 
     async def reject_item(

@@ -89,7 +89,7 @@ class ImportRowSource(Source):
         inputs = await _add_final_person_counts(reader, replace(snapshot.inputs, stated=stated))
         inputs = replace(
             inputs,
-            with_opted_out_sibling=await reader.find_with_opted_out_sibling(inputs),
+            with_opted_out_sibling=await reader.find_addresses_with_opted_out_sibling(inputs),
             earlier_decisions=await _find_earlier_decisions(reader, inputs),
         )
         return snapshot._replace(inputs=inputs, new=frozenset(new), contacts=recognized.matches)
@@ -254,7 +254,10 @@ async def _propagate_missed_opt_outs(
     missed: Sequence[tuple[int, int, int, int]],
     role_address_limit: int,
 ) -> None:
-    """Propagate opt-outs over (contact, field, address, source) links, as one finished chunk."""
+    """Propagate the missed opt-outs, and store their results in a chunk of their own.
+
+    `missed` has the links of the contacts concerned: contact, field, address, source.
+    """
     links = list(dict.fromkeys(link[:3] for link in missed))
     contacts_of: dict[int, list[int]] = {}
     for contact_id, _, address_id, source_id in missed:

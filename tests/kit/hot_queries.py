@@ -13,7 +13,8 @@ HOT = {
     ),
     "chunk_addresses": (
         "read_links read_links_and_addresses find_existing_contacts read_siblings"
-        " read_addresses lock_addresses find_with_opted_out_sibling update_alike update_each"
+        " read_addresses lock_addresses find_addresses_with_opted_out_sibling update_alike"
+        " update_each"
     ),
     "chunks": (
         "lock_job_shared lock_job_exclusive claim_next_chunk claim_chunk_by_number"

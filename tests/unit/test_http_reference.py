@@ -22,12 +22,12 @@ from web.auth import ScopedKey
 from web.form_parser import MAX_FIELDS
 from web.hook_auth import MAX_CLOCK_SKEW_SECONDS
 from web.job_requests import MAX_IRREGULAR, MAX_LISTED
+from web.job_uploads import MAX_JOB_PART_BYTES
 from web.middleware.body_limit import BODY_TIMEOUT_SECONDS, MIN_BYTES_PER_SECOND
 from web.prefer_wait import MAX_WAIT_SECONDS
 from web.problems import ProblemKind
 from web.request_body import MAX_JSON_DEPTH
 from web.routes import addresses, contacts, jobs
-from web.routes.job_uploads import MAX_JOB_PART_BYTES
 
 DOCS = Path(__file__).parents[2] / "docs"
 HTTP = (DOCS / "http.md").read_text()

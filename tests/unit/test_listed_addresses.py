@@ -22,7 +22,7 @@ def read(content: bytes, **options):
     rows, doubtful, refused = [], [], []
     for block in read_addresses(io.BytesIO(content), **options):
         rows += [(line, identity.match_key) for line, identity in block.rows]
-        doubtful += [(each.line, each.doubt.intended.address) for each in block.doubtful]
+        doubtful += [(each.line, each.correction.intended.address) for each in block.doubtful]
         refused += [rejection.line for rejection in block.rejections]
     return rows, doubtful, refused
 

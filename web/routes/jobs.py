@@ -22,6 +22,7 @@ from schemas.requests import MAX_ID
 from web import problems
 from web.auth import JobsReader, JobsWriter
 from web.job_requests import JobCreate
+from web.job_uploads import read_uploaded_job, upload_form_schema
 from web.middleware.body_limit import FORM_MEDIA_TYPE, get_media_type
 from web.pagination import Cursor, Limit, decode_id_cursor, encode_cursor
 from web.params import PATH_ID
@@ -29,7 +30,6 @@ from web.prefer_wait import PLAN_WAIT_SECONDS, PreferredWait, wait_until_idle
 from web.problems import problem_responses
 from web.request_body import body_openapi, is_large, read_json_body
 from web.request_notes import get_notes, note_job
-from web.routes.job_uploads import read_uploaded_job, upload_form_schema
 from web.state import AppState, State
 
 router = APIRouter(tags=["jobs"])
