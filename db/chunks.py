@@ -15,9 +15,8 @@ _sql = load("chunks")
 class ClaimedChunk(NamedTuple):
     """A chunk whose row this transaction has locked; `attempts` were made before.
 
-    `suspect_attempts` is None for a chunk that is not a suspect. Otherwise it is the number of
-    attempts that were counted before they began and have not ended: those that lost their worker,
-    and the present one.
+    `suspect_attempts` is None for a chunk that is not a suspect. For a suspect it is the number of
+    attempts since then that lost their worker. The present attempt is added before it begins.
     """
 
     chunk_no: int

@@ -144,7 +144,7 @@ async def insert_job(connection: asyncpg.Connection, job: NewJob) -> InsertedJob
     """Store a job in state `planning`, with its actor, unless its idempotency key is in use.
 
     Of two concurrent requests with one key, the second waits for the first to commit. Call
-    it in READ COMMITTED: a stricter snapshot could miss the job of the first.
+    it in READ COMMITTED: at a stricter isolation level it could miss the job of the first.
     """
     created: int | None = await _sql.insert_job(connection, **job.columns())
     if created is not None:

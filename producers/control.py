@@ -55,8 +55,9 @@ async def change_state(
 ) -> JobState:
     """Bring the job to the wanted state and return its state; a repetition changes nothing.
 
-    `correlation_id` is that of the actor's request, if there is one. Raises NotFound, StateConflict
-    for a job that has ended, and SluiceError if a chunk still runs after `LOCK_WAIT_SECONDS`.
+    `correlation_id` is that of the actor's request, if there is one. Raises NotFound; StateConflict
+    for a job that has ended, and for a planned one unless it is cancelled; and SluiceError if a
+    chunk still runs after `LOCK_WAIT_SECONDS`.
     """
     async with pool.acquire() as connection:
         job = await require_job(connection, job_id, account_id=account_id)

@@ -110,7 +110,10 @@ async def submit_import(
 
 
 def _validate(*, permission: bool, tag: str | None, **given: str | None) -> JobRequest:
-    """Return the request with the params of the job; a claim of permission names its claimant."""
+    """Return the request with the params of the job.
+
+    If permission is claimed, the params also store who claims it.
+    """
     action = ImportContacts()
     request = parse_request(
         {

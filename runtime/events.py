@@ -255,7 +255,7 @@ PEER_LIMITED = declare(
     "peer.limited",
     "A network address sent too many wrong keys, signatures or links. More of them are answered 429"
     " without asking Postgres; valid ones are not delayed. At most one line a minute.",
-    count="how often any peer reached the limit since the last such line",
+    count="how many times any peer reached the limit since the last such line",
 )
 UPLOAD_FAILED = declare(
     "upload.failed",

@@ -47,5 +47,5 @@ def leave(reason: str) -> Decision:
 
 
 def reject(reason: str) -> Decision:
-    """Refuse the change, for `reason`."""
+    """Decide that the address must not change, for `reason`."""
     return Decision(Outcome.REJECTED, None, reason)

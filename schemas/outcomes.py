@@ -36,7 +36,10 @@ class Reason(MeaningEnum):
     """Why an address was left as it was. A new action may bring reasons of its own."""
 
     ALREADY_MARKETABLE = "already_marketable", "it is marketable already"
-    ALREADY_OPTED_OUT = "already_opted_out", "its status has at least that rank already"
+    ALREADY_OPTED_OUT = (
+        "already_opted_out",
+        "its status already has the rank of this opt-out, or a higher one",
+    )
     SAME_ADDRESS_IN_JOB = "same_address_in_job", "the job has changed the same address already"
     STATUS_KEPT = "status_kept", "the account has it already, and an import keeps its status"
     UNENGAGED = "unengaged", "its owner has not engaged for too long; ask for a new confirmation"

@@ -49,7 +49,8 @@ class ActivityView(View):
     correlation_id: str | None
     """That of the request, if there was one."""
     detail: dict[str, Any] | None
-    """For a plan the confirmed counts, for a key its scopes."""
+    """For a plan the confirmed counts and the tolerance, for a new key its scopes, for a new hook
+    its source, and for a renewed hook `former_days`: how long its former secret stays valid."""
 
 
 class AddressContact(View):

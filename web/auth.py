@@ -17,7 +17,8 @@ from web.state import AppState, get_state
 class ScopedKey(HTTPBearer):
     """A dependency that gives the caller, whose key must have the scope.
 
-    It does all that a route with a key needs: FastAPI takes as long for a dependency as all of it.
+    This one dependency makes all checks of a route with a key. Calling a second one would take
+    FastAPI as long as all of these checks.
     """
 
     def __init__(self, scope: Scope) -> None:

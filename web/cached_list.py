@@ -21,8 +21,8 @@ class CachedList(Generic[T]):
     """The rows that `read` returns, by id. They are at most a second old.
 
     A missing entry may be new, so the list is read again before it counts as missing. Valid
-    requests are never rejected, and guesses cost a few readings a second, however many they are. A
-    missing entry is compared with `missing`, which takes as long.
+    requests are never rejected, and guesses cost a few readings a second, however many they are. If
+    an entry is missing, `missing` is compared in its place. So the time does not tell which exist.
     """
 
     def __init__(

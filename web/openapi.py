@@ -45,7 +45,7 @@ _BODY_PROBLEMS = (
 
 def install_openapi(app: FastAPI) -> None:
     """Let `app.openapi()` and /openapi.json return the whole document."""
-    # FastAPI documents this way.
+    # FastAPI's documentation recommends replacing the method.
     app.openapi = cache(partial(_build_document, app))  # type: ignore[method-assign]
 
     @cache

@@ -104,7 +104,7 @@ _KIND_BY_ERROR: dict[type[SluiceError], ProblemKind] = {
     NotFound: NOT_FOUND,
     InvalidRequest: INVALID,
 }
-"""The kinds of errors of other rooms. The first that fits counts."""
+"""The kinds of problems for errors that are raised outside `web`. The first that fits is used."""
 
 _OPERATOR_ERRORS = (
     DatabaseUnreachable,
@@ -124,7 +124,7 @@ EXPECTED_ERRORS: tuple[type[BaseException], ...] = (SluiceError, *DATABASE_ERROR
 
 
 def to_problem(error: BaseException) -> Problem:
-    """Return the problem for an error of any room; an unknown one is `unavailable`."""
+    """Return the problem for one of `EXPECTED_ERRORS`; without a kind it is `unavailable`."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, CONNECTION_USABLE_ERRORS):
@@ -167,7 +167,7 @@ def _extension_members(error: BaseException) -> dict[str, Any]:
 
 
 def _location_in_body(location: str) -> str:
-    """Name a place as FastAPI does; the other rooms know no body."""
+    """Name a place as FastAPI does, under `body`; code outside `web` does not know of a body."""
     return shorten("body" if location == "all" else f"body.{location}")
 
 

@@ -7,7 +7,7 @@ from web.openapi import get_query_parameters
 from web.problems import INVALID, MALFORMED, Problem
 
 MAX_QUERY_PARAMETERS = 100
-"""More parameters must repeat themselves, and each wrong one would be reported."""
+"""No route has this many, so more must be repetitions. FastAPI would report each wrong one."""
 
 
 def require_well_formed(request: Request) -> None:

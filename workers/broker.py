@@ -73,9 +73,9 @@ class _PublishingBroker(RedisBroker):
 class WorkerBroker(_PublishingBroker):
     """The broker of a worker process, which expects Redis to be down at times.
 
-    It reports failures and answers to `outage`, and its consumers wait for `queue_listener`.
-    dramatiq logs a traceback for a timeout. Here every error of Redis is a broken connection, after
-    which dramatiq makes a new consumer.
+    It tells `outage` whether each call of Redis succeeded, and its consumers wait for
+    `queue_listener`. dramatiq would log a traceback for a timeout. So every error of Redis is
+    raised as ConnectionClosed, after which dramatiq makes a new consumer.
     """
 
     def __init__(

@@ -97,9 +97,10 @@ async def _requeue_lanes(
 
 
 def _log_requeue(job: SweptJob, lane_count: int, reason: str, *, is_message_lost: bool) -> None:
-    """Warn if a message was lost, unless this version does not know the action.
+    """Log that lanes were enqueued: as a warning if a message was lost, otherwise for debugging.
 
-    Otherwise the job waits behind others, or its lanes are idle.
+    Without a lost message the job only waits behind others, or its lanes were idle. If this version
+    does not know the action, its workers drop the messages, so none was lost.
     """
     is_warning = is_message_lost and job.action in all_actions()
     write = log.warning if is_warning else log.debug

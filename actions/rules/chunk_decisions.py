@@ -114,10 +114,10 @@ def _result_kind(decision: Decision, status: Status | None) -> ResultKind:
 def _repeated_decision(
     address_id: int, source: int | None, decision_of: Mapping[int, Decision], inputs: ChunkInputs
 ) -> Decision | None:
-    """Return the decision on another row of an address; None if this job has not decided on it.
+    """Return the decision on a further pair with the same address, or None if this is the first.
 
-    The job decided on the address in this chunk, or in an earlier one, where `source` tells
-    whether its present status was propagated.
+    If no pair of this chunk had the address before, the job has set its status in an earlier chunk:
+    by a decision if `source` is None, otherwise by propagation.
     """
     decision = decision_of.get(address_id)
     if decision is None:

@@ -119,8 +119,8 @@ def _propagation_targets(
 ) -> set[int]:
     """Return the addresses that some propagation of the action could change.
 
-    A sibling that is itself selected is opted out in its own right by now, so it is not among them.
-    Propagation only raises ranks, so it adds no address to them.
+    After the decisions on selected addresses, their statuses have a lower rank than the strongest
+    propagation gives. Propagation only raises ranks, so it adds no address to them.
     """
     propagations = (action.propagation(status, params) for status in OPTED_OUT)
     to_statuses = {propagation.to_status for propagation in propagations if propagation}

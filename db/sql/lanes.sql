@@ -80,8 +80,8 @@ returning token;
 -- How many: at most :limit, and at most one for each runnable chunk that no worker has. If all chunks are done and
 -- only the job has to be completed, one lane is enough; none if a worker is completing it.
 -- Which: queued and held lanes that were silent for :stalled_after_seconds (twice as long after the first time), and
--- one idle lane, since its worker enqueues the next. Silence counts from the start of Postgres, because no worker
--- could report while it was down.
+-- one idle lane. One is enough, because its worker enqueues other idle lanes after the first chunk. Silence counts from
+-- the start of Postgres, because no worker could report while it was down.
 -- A queued lane keeps its token, so that its earlier message is still valid. A lane whose worker was lost gets a new
 -- token.
 -- Class 7741 is the job's lock, class 7745 the lane's (docs/architecture.md). Every transaction on a chunk holds the

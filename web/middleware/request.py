@@ -23,7 +23,7 @@ _CORRELATION_HEADERS = (b"x-correlation-id", b"x-request-id")
 
 
 class RequestMiddleware:
-    """ASGI middleware, the outermost. Answers errors that no handler has answered with 500.
+    """The outermost ASGI middleware. It answers an exception that no handler caught with 500.
 
     The log line has the route and never the path, which may contain an address.
     """

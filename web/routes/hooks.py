@@ -44,7 +44,9 @@ class FormResult(BaseModel):
 
 
 class EventResult(BaseModel):
-    """What an event did. A repeated event gets the same result, with `created` false.
+    """What an event did. A repeated event changes nothing.
+
+    Its result has `created` false, and `applied` as it is now.
 
     With `conflict`, its id belongs to a different event; with `error`, it cannot be read. In both
     cases it is neither stored nor applied.
@@ -191,13 +193,13 @@ async def post_events(
 
     The signature is checked first, over the exact bytes of the body. It is valid for 300 seconds.
     Without a valid one, an existing hook is answered like one that does not exist. Each event is
-    applied on its own. One that cannot be read has an `error`, and the others are applied. The
-    response is a problem only if no event can be read.
+    applied on its own. One that cannot be read has an `error`, and the others are applied. If none
+    can be read, the response is a problem.
 
-    An `event_id` always belongs to one event: a repeated request gets the same response and changes
-    nothing. If an id belongs to a different event, the response is 409, and all other events are
-    applied. What is not applied within five seconds is stored, and workers apply it before all
-    other work.
+    An `event_id` always belongs to one event. A repeated event changes nothing. Its result has
+    `created` false, and `applied` as it is now. If an id belongs to a different event, the response
+    is the problem 409, and all other valid events are applied. What is not applied within five
+    seconds is stored, and workers apply it before all other work.
     """
     body = await request.body()
     hook = await authenticate_signed(request, state, hook_id, body)
@@ -222,7 +224,7 @@ async def post_events(
         raise Problem(
             problems.IDEMPOTENCY_KEY_REUSED,
             "Events with `conflict` have an event_id that belongs to a different event. All other"
-            " events were stored. Send new events with a new id.",
+            " valid events were stored. Send new events with a new id.",
             events=_dump_results(results),
         )
     if not all(result.applied or result.error for result in results):

@@ -93,10 +93,10 @@ async def submit_job(
     seconds: PreferredWait,
     idempotency_key: IdempotencyKey = None,
 ) -> JobView:
-    """Submit a bulk action over a selection of contacts.
+    """Submit a bulk action over a selection of contacts, or over listed addresses.
 
-    A list of contacts that is too long for the body is sent as a file, in a form with the job. All
-    conditions narrow such a list too.
+    A list that is too long for the body is sent as a file, in a form with the job. Other conditions
+    narrow a list of contacts too; addresses stand alone.
 
     With `"mode": "plan"` nothing is changed: the selection is frozen, `forecast` tells exactly what
     the job would do, and the job waits in the state `planned` for `apply_job`. The response comes

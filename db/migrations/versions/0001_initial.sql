@@ -207,7 +207,7 @@ create table jobs (
     propagated bigint not null default 0,
     error text,
     created_at timestamptz not null default clock_timestamp(),
-    -- When the whole file of an import was stored. The job waits from then on.
+    -- When the whole file of an import was stored: from then on the job waits for a worker. Null for other jobs.
     staged_at timestamptz,
     planned_at timestamptz,
     started_at timestamptz,
@@ -334,7 +334,7 @@ create table job_lanes (
     token bigint not null default 0,
     state lane_state not null default 'queued',
     touched_at timestamptz not null default clock_timestamp(),
-    -- How often the sweeper has enqueued it since a worker last took it.
+    -- How many times the sweeper has enqueued it since a worker last took it.
     requeues smallint not null default 0,
     -- How many workers were lost while they held it, if what they worked on is not known.
     lost_workers smallint not null default 0,
