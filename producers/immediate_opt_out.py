@@ -91,13 +91,12 @@ async def opt_out_immediately(
     """Apply an opt-out of a few listed contacts or addresses, and return after the commit.
 
     `request` is as for `submit`. Its action is urgent and may propagate; its selection lists at
-    most `chunk_size` contact ids or addresses. An address that the account does not know is stored
-    as opted out. If the work fails, the job is stored for the workers as by `submit`: no opt-out is
-    lost. `account_id` is the id of the request's account, if it was looked up before.
+    most `chunk_size` contact ids or addresses. An unknown address is stored as opted out. If the
+    work fails, the job is stored for the workers. `account_id` is the account's, if it is known.
 
-    Raises InvalidRequest (also NotFound) and IdempotencyConflict; nothing is stored then. Raises
-    `CONNECTION_ERRORS` and `TRANSIENT_ERRORS` of `db.errors` if Postgres cannot be used. Then
-    either all of it is stored or nothing: send the request again with the same idempotency key.
+    Raises InvalidRequest, NotFound or IdempotencyConflict; nothing is stored then. Raises an error
+    of `CONNECTION_ERRORS` or `TRANSIENT_ERRORS` (`db.errors`) if Postgres cannot be used. Then all
+    or nothing is stored: send the request again with the same idempotency key.
     """
     began = time.perf_counter()
     checked = validate_request(request)

@@ -74,10 +74,9 @@ async def submit_import(
 ) -> ImportSubmission:
     """Read a contact CSV into a job of the `actor`, in one transaction, and enqueue it.
 
-    `permission` is the claim of `requested_by`, kept with the job, that these contacts agreed to
-    broadcasts. Each contact gets the `tag`. `mapping` and `encoding` are as in `open_contacts`. The
-    same key with the same file returns the same job. Raises InvalidRequest (also NotFound) and
-    IdempotencyConflict; then, and after any other failure, nothing is stored.
+    With `permission`, `requested_by` states that these contacts agreed to broadcasts. Each contact
+    gets the `tag`. `mapping` and `encoding` are as in `open_contacts`. The same key and file return
+    the same job. Raises InvalidRequest, NotFound, IdempotencyConflict. A failure stores nothing.
     """
     request = _validate(
         permission=permission,

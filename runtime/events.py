@@ -75,7 +75,7 @@ JOB_COMPLETED = declare(
 )
 JOB_FAILED = declare(
     "job.failed",
-    "A job failed: its selection could not be frozen, its first contacts all failed, or its counts"
+    "A job failed: its selection could not be frozen, its first items all failed, or its counts"
     " did not add up.",
     f"{_JOB} error",
 )

@@ -59,9 +59,9 @@ async def fail_job(
 async def fail_job_if_only_rejections(
     context: WorkerContext, connection: asyncpg.Connection, job: JobToWork, error: BaseException
 ) -> None:
-    """End the job as failed if its first contacts all failed, the last of them with `error`."""
+    """End the job as failed if its first items all failed, the last of them with `error`."""
     text = (
-        f"The job was stopped: the first {MAX_REJECTED_WITHOUT_SUCCESS} contacts all failed, the"
+        f"The job was stopped: the first {MAX_REJECTED_WITHOUT_SUCCESS} items all failed, the"
         f" last with: {error_text(describe_error(error))}. Nothing was changed. Correct the cause"
         " and submit the job again."
     )
