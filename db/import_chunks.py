@@ -17,14 +17,16 @@ _end_sql = load("import_ends")
 class KnownAddressColumns(NamedTuple):
     """The addresses of a chunk that the account knows, as columns in the same order.
 
-    `roles` says which are role addresses. `repeated` are other match keys, those that are in
-    several rows of the chunk. `has_external_ids` says that a row has an external id.
+    `roles` says which are role addresses. Of these, `contact_counts` may be too low if it is above
+    `max_contacts`, and `repeat_counts` may be too low. `repeated` are other match keys, those that
+    are in several rows of the chunk. `has_external_ids` says that a row has an external id.
     """
 
     ids: list[int]
     match_keys: list[str]
     roles: list[bool]
     contact_counts: list[int]
+    repeat_counts: list[int]
     repeated: list[str]
     has_external_ids: bool
 
@@ -47,10 +49,15 @@ async def lock_known_addresses(
     *,
     item_ids: Sequence[int],
     role_address_limit: int,
+    max_contacts: int,
 ) -> KnownAddressColumns:
     """Return the known addresses of a chunk's rows, and lock those that are not role addresses."""
     row = await _sql.lock_known_addresses(
-        connection, **job._asdict(), item_ids=item_ids, role_address_limit=role_address_limit
+        connection,
+        **job._asdict(),
+        item_ids=item_ids,
+        role_address_limit=role_address_limit,
+        max_contacts=max_contacts,
     )
     return KnownAddressColumns(*row)
 

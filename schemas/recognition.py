@@ -46,8 +46,9 @@ class AddedAddress(NamedTuple):
 class RecognitionResult:
     """What became of the rows.
 
-    `matches` maps each recognized row to its contact. `fields` maps it to the contact's fields that
-    hold the row's addresses. `additions` are addresses that such rows add to their contacts.
+    `matches` maps each recognized row to its contact. `additions` are addresses that such rows add
+    to their contacts. `fields` maps a row to the contact's fields that hold the row's addresses. It
+    has the recognized rows, and the rows whose contacts they are about.
 
     All other rows become contacts. Rows in `repeats` have the same addresses as another contact.
     Rows in `without_external_id` lose their external id, because another contact has it.

@@ -3,9 +3,13 @@
 Pure. A person who is imported again stays one contact: otherwise the person's addresses would look
 like role addresses, and an opt-out would no longer reach all of them. And two people do not become
 one, since an opt-out of one would then reach the other.
+
+Each row sees what the rows before it made of the account. So a chunk gives the contacts that its
+rows would give one at a time.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from schemas.recognition import AddedAddress, ContactCandidate, RecognitionResult, RowToRecognize
 from schemas.requests import FIELD_NUMBERS
@@ -13,10 +17,52 @@ from schemas.requests import FIELD_NUMBERS
 FIELDS = tuple(FIELD_NUMBERS.values())
 
 
+class ContactCounts:
+    """How many contacts hold each address, kept up to date while rows become contacts.
+
+    `known` has the match key, the contact count and the repeat count of each address that the
+    account has; all others start with none.
+    """
+
+    def __init__(
+        self,
+        known: Iterable[tuple[str, int, int]],
+        *,
+        role_address_limit: int,
+        max_contacts: int,
+    ) -> None:
+        self._role_address_limit = role_address_limit
+        self._max_contacts = max_contacts
+        self._contacts: Counter[str] = Counter()
+        self._repeats: Counter[str] = Counter()
+        for key, contacts, repeats in known:
+            self._contacts[key] = contacts
+            self._repeats[key] = repeats
+
+    def add_contact(self, keys: Iterable[str], *, is_repeat: bool) -> None:
+        """Count a contact that gets these addresses."""
+        for key in keys:
+            self._contacts[key] += 1
+            self._repeats[key] += is_repeat
+
+    def unmark_repeat(self, keys: Iterable[str]) -> None:
+        """Count a contact with these addresses, which was a repeat, as a person."""
+        self._repeats.subtract(keys)
+
+    def is_role_address(self, key: str) -> bool:
+        """Return whether the person count is above the limit, as `person_count` in SQL has it."""
+        contacts = self._contacts[key]
+        return max(contacts - self._repeats[key], min(contacts, 2)) > self._role_address_limit
+
+    def can_recognize(self, key: str) -> bool:
+        """Return whether few enough contacts hold the address to look for one among them."""
+        return self._contacts[key] <= self._max_contacts
+
+
 def recognize(
     rows: Iterable[RowToRecognize],
     candidates: Sequence[ContactCandidate],
-    role_addresses: frozenset[str],
+    counts: ContactCounts,
 ) -> RecognitionResult:
     """Tell which rows are about a candidate, or about the contact that an earlier row becomes.
 
@@ -29,17 +75,17 @@ def recognize(
     holds for a contact all of whose addresses the row has; its free fields take the others. (One
     common address is not enough: a couple may share it.) A different external id excludes a
     contact, unless it has all of the row's addresses and shares a name. A contact whose addresses
-    are all `role_addresses` gets no further ones.
+    are all role addresses gets no further ones. An address of more than `max_contacts` contacts
+    recognizes none. `counts` change with the rows.
     """
-    return _Recognizer(candidates, role_addresses).recognize(rows)
+    return _Recognizer(candidates, counts).recognize(rows)
 
 
 class _Recognizer:
-    def __init__(
-        self, candidates: Sequence[ContactCandidate], role_addresses: frozenset[str]
-    ) -> None:
-        self._role_addresses = role_addresses
+    def __init__(self, candidates: Sequence[ContactCandidate], counts: ContactCounts) -> None:
+        self._counts = counts
         self._result = RecognitionResult()
+        self._created: set[int] = set()
         self._by_external_id: dict[str, ContactCandidate] = {}
         self._by_key: dict[str, list[ContactCandidate]] = {}
         for candidate in candidates:
@@ -80,9 +126,7 @@ class _Recognizer:
     def _find_by_addresses(
         self, row: RowToRecognize, wanted: frozenset[str]
     ) -> ContactCandidate | None:
-        sharing = {
-            id(candidate): candidate for key in wanted for candidate in self._by_key.get(key, ())
-        }
+        sharing = {id(candidate): candidate for candidate in self._find_sharing(wanted)}
         ranked = [
             (rank, candidate.id, candidate)
             for candidate in sharing.values()
@@ -92,13 +136,19 @@ class _Recognizer:
         ]
         return min(ranked)[2] if ranked else None
 
+    def _find_sharing(self, wanted: frozenset[str]) -> Iterator[ContactCandidate]:
+        """Yield the contacts that hold one of the addresses, once for each."""
+        for key in wanted:
+            if self._counts.can_recognize(key):
+                yield from self._by_key.get(key, ())
+
     def _rank_agreement(self, held: frozenset[str], wanted: frozenset[str]) -> int | None:
         """Return how well the addresses agree, 0 the best; None where they do not."""
         if held == wanted:
             return 0
         if held > wanted:
             return 1
-        if held < wanted and len(wanted) <= len(FIELDS) and not held <= self._role_addresses:
+        if held < wanted and not all(map(self._counts.is_role_address, held)):
             return 2
         return None
 
@@ -107,12 +157,15 @@ class _Recognizer:
     ) -> None:
         found, before = self._result, contact.held
         found.matches[row.id] = contact.id
+        if contact.id in self._created:
+            found.fields.setdefault(contact.id, frozenset(contact.match_keys))
         free = [number for number in FIELDS if number not in contact.match_keys]
         for key in wanted:
             if key not in before:
                 number = free.pop(0)
                 contact.match_keys[number] = key
                 found.additions.append(AddedAddress(contact.id, number, key, row.id))
+                self._counts.add_contact([key], is_repeat=contact.is_repeat)
                 self._by_key.setdefault(key, []).append(contact)
         found.fields[row.id] = frozenset(
             number for number, key in contact.match_keys.items() if key in wanted
@@ -133,6 +186,7 @@ class _Recognizer:
 
     def _unmark_repeat(self, contact: ContactCandidate) -> None:
         contact.is_repeat = False
+        self._counts.unmark_repeat(contact.held)
         if contact.id in self._result.repeats:
             self._result.repeats.remove(contact.id)
         else:
@@ -160,10 +214,11 @@ class _Recognizer:
         if external_id is not None and external_id in self._by_external_id:
             self._result.without_external_id.add(row.id)
             external_id = None
-        sharing = (twin for key in wanted for twin in self._by_key.get(key, ()))
-        is_repeat = any(twin.held == wanted for twin in sharing)
+        is_repeat = any(twin.held == wanted for twin in self._find_sharing(wanted))
         if is_repeat:
             self._result.repeats.add(row.id)
+        self._counts.add_contact(wanted, is_repeat=is_repeat)
+        self._created.add(row.id)
         self._add_candidate(
             ContactCandidate(
                 row.id,

@@ -96,8 +96,9 @@ from locked;
 
 -- name: find_addresses_with_opted_out_sibling$
 -- Which of the addresses have a sibling that is opted out in its own right and is no role address. Contacts that the
--- job itself created do not count. The first such sibling is enough: an address may have thousands of siblings, and
--- many chunks ask for it.
+-- job itself created do not count, nor do addresses that it added to contacts or opted out: it decides first and
+-- propagates then, in whichever chunk. The first such sibling is enough: an address may have thousands of
+-- siblings, and many chunks ask for it.
 -- Each address is to be given once.
 select coalesce(array_agg(x.id), '{}')
 from unnest(:address_ids::bigint[]) as x (id)
@@ -109,10 +110,14 @@ cross join lateral (
     where h.account_id = :account_id and h.address_id = x.id
       and y.status = any(:own_right_statuses::email_status[])
       and y.propagated_from is null
+      and y.status_job_id is distinct from :job_id
       and person_count(y.contact_count, y.repeat_count) <= :role_address_limit
       -- A sub-query, evaluated last and so for few rows; a join might come first.
       and (select c.import_job_id from contacts c
            where c.account_id = :account_id and c.id = s.contact_id) is distinct from :job_id
+      and (select bool_or(m.added_fields && array[h.field, s.field]) from recognized_rows m
+           where m.account_id = :account_id and m.job_id = :job_id and m.contact_id = s.contact_id
+             and m.recognized_at > '-infinity') is not true
     limit 1
 ) found;
 

@@ -3,10 +3,11 @@
 
 -- name: lock_known_addresses^
 -- Which addresses of the chunk the account knows, as parallel arrays; which others are in more than one of its rows;
--- and whether a row has an external id. Known addresses are locked in the order of ids. Role addresses are not locked,
--- so that chunks do not wait for each other: their opt-outs are not propagated to new holders, and the end of the
--- import counts those. (An address that became a role address at the same moment is left out, and a unique violation
--- follows.)
+-- and whether a row has an external id. Known addresses are locked in the order of ids, and counted as they are then.
+-- Role addresses are not locked, so that chunks do not wait for each other: their opt-outs are not propagated to new
+-- holders, and the end of the import counts those. So a running import may have more contacts of a role address than
+-- `contact_count` says: its links are counted, up to the number with which it recognizes no contact. (An address that
+-- became a role address at the same moment is left out, and a unique violation follows.)
 with keys as materialized (
     select a.match_key, count(*) as rows
     from import_rows i
@@ -16,31 +17,47 @@ with keys as materialized (
       and a.match_key is not null
     group by a.match_key
 ), found as materialized (
-    select e.id, e.match_key, e.contact_count,
+    select e.id, e.match_key, e.contact_count, e.repeat_count,
            person_count(e.contact_count, e.repeat_count) > :role_address_limit as role
     from email_addresses e
     where e.account_id = :account_id
       and e.match_key = any((select array_agg(match_key) from keys)::text[])
 ), locked as materialized (
-    select e.id
+    select e.id, e.match_key, e.contact_count, e.repeat_count
     from email_addresses e
     where e.account_id = :account_id
       and e.id = any((select array_agg(id) from found where not role)::bigint[])
       and person_count(e.contact_count, e.repeat_count) <= :role_address_limit
     order by e.id
     for no key update
+), known as materialized (
+    select id, match_key, false as role, contact_count, repeat_count
+    from locked
+    union all
+    select f.id, f.match_key, true, greatest(f.contact_count, linked.contacts)::int, f.repeat_count
+    from found f
+    cross join lateral (
+        select count(*) as contacts
+        from (
+            select from contact_emails l
+            where l.account_id = :account_id and l.address_id = f.id
+            limit :max_contacts::int + 1
+        ) first_links
+    ) linked
+    where f.role
 )
-select coalesce(array_agg(f.id) filter (where f.id is not null), '{}') as ids,
-       coalesce(array_agg(k.match_key) filter (where f.id is not null), '{}') as match_keys,
-       coalesce(array_agg(f.role) filter (where f.id is not null), '{}') as roles,
-       coalesce(array_agg(f.contact_count) filter (where f.id is not null), '{}') as contact_counts,
-       coalesce(array_agg(k.match_key) filter (where f.id is null and k.rows > 1), '{}') as repeated,
+select coalesce(array_agg(n.id) filter (where n.id is not null), '{}') as ids,
+       coalesce(array_agg(k.match_key) filter (where n.id is not null), '{}') as match_keys,
+       coalesce(array_agg(n.role) filter (where n.id is not null), '{}') as roles,
+       coalesce(array_agg(n.contact_count) filter (where n.id is not null), '{}') as contact_counts,
+       coalesce(array_agg(n.repeat_count) filter (where n.id is not null), '{}') as repeat_counts,
+       coalesce(array_agg(k.match_key) filter (where n.id is null and k.rows > 1), '{}') as repeated,
        exists (select from import_rows i
                where i.account_id = :account_id and i.job_id = :job_id
                  and i.item_id = any(:item_ids::bigint[])
                  and i.external_id is not null) as has_external_ids
 from keys k
-left join found f on f.match_key = k.match_key and (f.role or f.id in (select id from locked));
+left join known n on n.match_key = k.match_key;
 
 -- name: read_rows_to_recognize
 -- The rows of the chunk that may be about contacts of the account, or of other rows of the chunk: those

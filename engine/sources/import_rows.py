@@ -14,7 +14,7 @@ import asyncpg
 from actions.registry import get_action
 from actions.rules.chunk import AddressRow, ChunkInputs
 from actions.rules.propagation import propagate_after_import
-from actions.rules.recognition import recognize
+from actions.rules.recognition import ContactCounts, recognize
 from db import chunk_addresses, chunks, import_chunks, planning, results
 from db.chunks import ClaimedChunk
 from db.forecasting import ForecastJob
@@ -130,7 +130,11 @@ async def _create_contacts(
     """
     connection, job, action, params = reader.connection, reader.job, reader.action, reader.params
     known = await import_chunks.lock_known_addresses(
-        connection, job.key, item_ids=item_ids, role_address_limit=reader.role_address_limit
+        connection,
+        job.key,
+        item_ids=item_ids,
+        role_address_limit=reader.role_address_limit,
+        max_contacts=MAX_CONTACTS_TO_RECOGNIZE,
     )
     recognized = await _recognize_rows(reader, item_ids, known)
     reads_statuses = action.reads_statuses(params)
@@ -174,8 +178,12 @@ async def _recognize_rows(
         ],
         external_ids=[row.external_id for row in rows if row.external_id is not None],
     )
-    roles = zip(known.match_keys, known.roles, strict=True)
-    return recognize(rows, candidates, frozenset(key for key, is_role in roles if is_role))
+    counts = ContactCounts(
+        zip(known.match_keys, known.contact_counts, known.repeat_counts, strict=True),
+        role_address_limit=reader.role_address_limit,
+        max_contacts=MAX_CONTACTS_TO_RECOGNIZE,
+    )
+    return recognize(rows, candidates, counts)
 
 
 async def _read_row_links(
@@ -211,7 +219,8 @@ async def _add_final_person_counts(reader: ChunkReader, inputs: ChunkInputs) -> 
     addresses, stated = inputs.addresses, inputs.stated
     opted_out = [
         id_
-        for id_ in {link[2] for link in inputs.selected_links()}
+        # Of all links: what a recognized contact holds besides the row's addresses propagates too.
+        for id_ in {link[2] for link in inputs.links}
         if (
             (addresses[id_][0] in _OWN_RIGHT and addresses[id_][1] is None)
             or stated.get(id_) in _OWN_RIGHT

@@ -35,6 +35,26 @@ DUPLICATE_GAINS_ADDRESS = [
     ),
     ("import", [("Ann", {1: ADDRESSES[0], 2: ADDRESSES[1], 3: ADDRESSES[2]})], None, False),
 ]
+# The first row of the second import makes an address a role address, so the second row is about no
+# contact that holds only that one.
+BECOMES_ROLE_ADDRESS = [
+    (
+        "import",
+        [
+            ("", {1: ADDRESSES[0]}),
+            ("Ann", {1: ADDRESSES[1]}),
+            ("Bob", {1: ADDRESSES[1], 2: ADDRESSES[3]}),
+        ],
+        None,
+        False,
+    ),
+    (
+        "import",
+        [("", {1: ADDRESSES[0], 2: ADDRESSES[1]}), ("", {1: ADDRESSES[1], 2: ADDRESSES[2]})],
+        None,
+        False,
+    ),
+]
 OPT_IN_THE_FIRST = [("opt_in", [0], [1], None)]
 
 
@@ -105,5 +125,5 @@ async def test_imports_recognize_contacts_as_the_model_does(database_url: str, s
             job_sequences,
             st.integers(1, 6),
             max_examples=150,
-            explicit_examples=((DUPLICATE_GAINS_ADDRESS, 1),),
+            explicit_examples=((DUPLICATE_GAINS_ADDRESS, 1), (BECOMES_ROLE_ADDRESS, 3)),
         )

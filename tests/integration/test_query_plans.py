@@ -229,6 +229,7 @@ async def write_as_chunks(connection: asyncpg.Connection) -> None:
         JobKey(ACCOUNT, IMPORT),
         item_ids=import_arguments["item_ids"],
         role_address_limit=10,
+        max_contacts=1_000,
     )
     created = await import_chunks.create_contacts(
         connection,

@@ -142,6 +142,7 @@ FIXED: dict[str, Any] = {
     "line": 20_000,
     "listed": True,
     "lock_ms": "1000",
+    "max_contacts": 1_000,
     "max_scanned": 5_000,
     "match_key": "1000007.1@host.example",
     "memory": "4MB",

@@ -1,12 +1,14 @@
 """Which contacts the rows of an import are about."""
 
+from collections.abc import Sequence
+from copy import deepcopy
 from itertools import combinations, count
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.rules.recognition import FIELDS, recognize
-from schemas.recognition import ContactCandidate, RowToRecognize
+from actions.rules.recognition import FIELDS, ContactCounts, recognize
+from schemas.recognition import ContactCandidate, RecognitionResult, RowToRecognize
 
 KEYS = [f"a{n}@example.com" for n in range(5)]
 NAMES = [None, "", "Ann", "ANN ", "Bob"]
@@ -28,10 +30,26 @@ def rows_of(file, first=1, external_ids=()) -> list[RowToRecognize]:
     ]
 
 
-def account_after(rows, before=()) -> list[ContactCandidate]:
+def recognize_in(
+    account: Sequence[ContactCandidate], rows, *, limit: int = 10, max_contacts: int = 1_000
+) -> RecognitionResult:
+    """Recognize the rows in an account that has these contacts."""
+    holders = {
+        key: [contact.is_repeat for contact in account if key in contact.held]
+        for key in {key for contact in account for key in contact.held}
+    }
+    counts = ContactCounts(
+        [(key, len(repeats), sum(repeats)) for key, repeats in holders.items()],
+        role_address_limit=limit,
+        max_contacts=max_contacts,
+    )
+    return recognize(rows, account, counts)
+
+
+def account_after(rows, before=(), **limits) -> list[ContactCandidate]:
     """Return the account's contacts after an import of the rows."""
     contacts = {contact.id: contact for contact in before}
-    found = recognize(rows, before, frozenset())
+    found = recognize_in(before, rows, **limits)
     for row in rows:
         if row.id not in found.matches:
             contacts[row.id] = ContactCandidate(
@@ -64,13 +82,13 @@ def count_persons(contacts, key) -> int:
     return sum(key in contact.held and not contact.is_repeat for contact in contacts)
 
 
-@given(files)
-def test_a_repeated_import_changes_nothing(file):
+@given(files, st.integers(1, 10))
+def test_a_repeated_import_changes_nothing(file, limit):
     """Every row of a repeated file is recognized and adds no contact, no address and no person."""
-    once = account_after(rows_of(file))
+    once = account_after(rows_of(file), limit=limit)
     kept = [(each.id, dict(each.match_keys), each.is_repeat) for each in once]
     again = rows_of(file, first=100)
-    found = recognize(again, once, frozenset())
+    found = recognize_in(once, again, limit=limit)
     assert set(found.matches) == {row.id for row in again}
     assert not found.additions
     assert not found.counting
@@ -92,15 +110,26 @@ def test_a_repeated_import_with_ids_creates_no_siblings(file, external_ids):
     assert {key: count_persons(thrice, key) for key in KEYS} == counts
 
 
-@given(files, st.permutations(range(6)))
-def test_siblings_do_not_depend_on_the_order_of_rows(file, order):
+@given(files, st.permutations(range(6)), st.integers(1, 10))
+def test_siblings_do_not_depend_on_the_order_of_rows(file, order, limit):
     """Two addresses are siblings exactly if one row has both, however rows were recognized. No
     stranger becomes a sibling.
     """
     reordered = [file[n] for n in order if n < len(file)]
     expected = {frozenset(pair) for _, _, keys in file for pair in combinations(keys, 2)}
-    assert sibling_pairs(account_after(rows_of(file))) == expected
-    assert sibling_pairs(account_after(rows_of(reordered))) == expected
+    assert sibling_pairs(account_after(rows_of(file), limit=limit)) == expected
+    assert sibling_pairs(account_after(rows_of(reordered), limit=limit)) == expected
+
+
+@given(files, st.permutations(IDS), st.integers(1, 3), st.sampled_from([2, 1_000]))
+def test_rows_in_one_chunk_see_what_the_rows_before_them_made(file, external_ids, limit, most):
+    """Rows that are recognized together give the contacts that they give one at a time."""
+    rows = rows_of(file, external_ids=external_ids)
+    limits = {"limit": limit, "max_contacts": most}
+    one_at_a_time: list[ContactCandidate] = []
+    for each in rows:
+        one_at_a_time = account_after([each], deepcopy(one_at_a_time), **limits)
+    assert account_after(rows, **limits) == one_at_a_time
 
 
 @given(files)
@@ -121,7 +150,7 @@ def test_a_row_never_matches_a_contact_with_another_name(file, other_file):
     before = account_after(rows_of(file))
     names = {each.id: (each.given_name, each.family_name) for each in before}
     rows = rows_of(other_file, first=100)
-    found = recognize(rows, before, frozenset())
+    found = recognize_in(before, rows)
     for row in rows:
         known = names.get(found.matches.get(row.id))
         if known is not None:
@@ -153,7 +182,7 @@ def test_an_id_matches_a_contact_with_a_new_address_and_family_name():
     known = candidate(1, "Ann", "a@x.example", external_id="7")
     known.family_name = "Night"
     arriving = row(9, "Ann", "a@x.example", "b@x.example", external_id="7")
-    found = recognize([named(arriving, "Day")], [known], frozenset())
+    found = recognize_in([known], [named(arriving, "Day")])
     assert found.matches == {9: 1}
     assert found.additions == [(1, 2, "b@x.example", 9)]
     assert found.updated[1].family_name == "Day"
@@ -165,17 +194,17 @@ def test_an_id_does_not_mix_up_a_couple():
     """
     known = candidate(1, "Ann", "family@x.example", "ann@x.example", external_id="1")
     arriving = row(9, "Bob", "family@x.example", "bob@x.example", external_id="1")
-    assert recognize([arriving], [known], frozenset()).matches == {}
+    assert recognize_in([known], [arriving]).matches == {}
 
 
 def test_an_id_and_half_a_name_match_no_contact():
     """Without a shared address, both names must match: many people are called John."""
     known = candidate(1, "John", "j1@x.example", external_id="1")
     other = row(9, "John", "j2@x.example", external_id="1")
-    assert recognize([other], [known], frozenset()).matches == {}
+    assert recognize_in([known], [other]).matches == {}
     known.family_name = "Smith"
     same = named(row(9, "John", "j2@x.example", external_id="1"), "Smith")
-    assert recognize([same], [known], frozenset()).matches == {9: 1}
+    assert recognize_in([known], [same]).matches == {9: 1}
 
 
 def test_the_same_id_with_another_name_and_address_matches_no_contact():
@@ -183,7 +212,7 @@ def test_the_same_id_with_another_name_and_address_matches_no_contact():
     stored without the id.
     """
     known = candidate(1, "Ann", "a@x.example", external_id="7")
-    found = recognize([row(9, "Bob", "b@x.example", external_id="7")], [known], frozenset())
+    found = recognize_in([known], [row(9, "Bob", "b@x.example", external_id="7")])
     assert not found.matches
     assert found.without_external_id == {9}
 
@@ -193,10 +222,10 @@ def test_two_ids_of_one_system_are_two_people():
     another system has another id for the person.
     """
     known = candidate(1, "Ann", "a@x.example", external_id="7")
-    nobody = recognize([row(9, None, "a@x.example", external_id="8")], [known], frozenset())
+    nobody = recognize_in([known], [row(9, None, "a@x.example", external_id="8")])
     assert nobody.matches == {}
     assert nobody.repeats == {9}
-    same = recognize([row(9, "ann", "a@x.example", external_id="8")], [known], frozenset())
+    same = recognize_in([known], [row(9, "ann", "a@x.example", external_id="8")])
     assert same.matches == {9: 1}
 
 
@@ -205,17 +234,25 @@ def test_a_role_address_alone_matches_no_contact():
     own.
     """
     known = candidate(1, None, "info@x.example")
+    other = candidate(2, "Bob", "info@x.example", "bob@x.example")
     arriving = row(9, None, "info@x.example", "ann@x.example")
-    assert recognize([arriving], [known], frozenset({"info@x.example"})).matches == {}
-    assert recognize([arriving], [known], frozenset()).matches == {9: 1}
+    assert recognize_in([known, other], [arriving], limit=1).matches == {}
+    assert recognize_in([known, other], [arriving], limit=2).matches == {9: 1}
+
+
+def test_an_address_of_many_contacts_recognizes_none():
+    """A contact is not looked for among more than `max_contacts` contacts of one address, but it
+    is recognized by another address.
+    """
+    known = [candidate(n, None, "a@x.example", f"b{n}@x.example") for n in (1, 2)]
+    assert recognize_in(known, [row(9, None, "a@x.example")], max_contacts=1).matches == {}
+    assert recognize_in(known, [row(9, None, "b2@x.example")], max_contacts=1).matches == {9: 2}
 
 
 def test_a_full_contact_gets_no_further_address():
     """A contact has three fields; a row with a fourth address becomes a new contact."""
     known = candidate(1, "Ann", "a@x.example", "b@x.example", "c@x.example", external_id="7")
-    found = recognize(
-        [row(9, "Ann", "a@x.example", "d@x.example", external_id="7")], [known], frozenset()
-    )
+    found = recognize_in([known], [row(9, "Ann", "a@x.example", "d@x.example", external_id="7")])
     assert found.matches == {}
 
 
@@ -224,5 +261,16 @@ def test_a_repeat_counts_when_its_twin_gets_another_address():
     numbers = count(1)
     ann = candidate(next(numbers), "Ann", "a@x.example")
     bob = candidate(next(numbers), "Bob", "a@x.example", is_repeat=True)
-    found = recognize([row(9, "Ann", "a@x.example", "b@x.example")], [ann, bob], frozenset())
+    found = recognize_in([ann, bob], [row(9, "Ann", "a@x.example", "b@x.example")])
     assert found.counting == {bob.id}
+
+
+def test_a_row_has_only_its_own_addresses():
+    """A row becomes a contact, and a later row adds an address to it. `fields` says which addresses
+    the first row has.
+    """
+    found = recognize_in(
+        [], [row(8, "Ann", "a@x.example"), row(9, "Ann", "a@x.example", "b@x.example")]
+    )
+    assert found.matches == {9: 8}
+    assert found.fields == {8: {1}, 9: {1, 2}}
