@@ -25,20 +25,29 @@ for no key update;
 -- name: count_contacts_of_role_addresses!
 -- Count the contacts of the role addresses, which are locked by now. A statement of its own, so that it sees what was
 -- committed while this transaction waited for the locks.
+-- Counted first, and each address looked up by itself. As one join, the planner may read all addresses of the account
+-- and count the contacts of a role address again for each.
+with held as materialized (
+    select known.id, counted.contacts, counted.repeats
+    from import_repeats r
+    cross join lateral (
+        select a.id from email_addresses a
+        where a.account_id = :account_id and a.match_key = r.match_key
+          and person_count(a.contact_count, a.repeat_count) > :role_address_limit
+        limit 1
+    ) known
+    cross join lateral (
+        select count(*) as contacts, count(*) filter (where c.is_repeat) as repeats
+        from contact_emails l
+        join contacts c on c.account_id = l.account_id and c.id = l.contact_id
+        where l.account_id = :account_id and l.address_id = known.id
+    ) counted
+    where r.account_id = :account_id and r.job_id = :job_id
+)
 update email_addresses e
 set contact_count = held.contacts, repeat_count = held.repeats
-from import_repeats r
-cross join lateral (
-    select a.id, count(*) as contacts, count(*) filter (where c.is_repeat) as repeats
-    from email_addresses a
-    join contact_emails l on l.account_id = a.account_id and l.address_id = a.id
-    join contacts c on c.account_id = l.account_id and c.id = l.contact_id
-    where a.account_id = :account_id and a.match_key = r.match_key
-      and person_count(a.contact_count, a.repeat_count) > :role_address_limit
-    group by a.id
-) held
-where r.account_id = :account_id and r.job_id = :job_id
-  and e.account_id = :account_id and e.id = held.id
+from held
+where e.account_id = :account_id and e.id = any(array(select id from held)) and e.id = held.id
   and e.contact_count < held.contacts;
 
 -- name: find_missed_propagation
@@ -60,11 +69,21 @@ with spared as materialized (
     ) e
     where r.account_id = :account_id and r.job_id = :job_id
 )
+-- `offset 0` keeps this order of joins. Statistics may not know a new account: the planner then takes each table for one
+-- row, and reads all links of the account again for each link.
 select own.contact_id, own.field, own.address_id, s.id as source_id
 from spared s
-join contact_emails l on l.account_id = :account_id and l.address_id = s.id
-join contacts c on c.account_id = l.account_id and c.id = l.contact_id
-join contact_emails own on own.account_id = c.account_id and own.contact_id = c.id
+cross join lateral (
+    select contact_id from contact_emails where account_id = :account_id and address_id = s.id offset 0
+) l
+cross join lateral (
+    select id, import_job_id from contacts where account_id = :account_id and id = l.contact_id offset 0
+) c
+cross join lateral (
+    select contact_id, field, address_id from contact_emails
+    where account_id = :account_id and contact_id = c.id
+    offset 0
+) own
 where c.import_job_id is not distinct from :job_id
    or exists (select from recognized_rows m
               where m.account_id = :account_id and m.job_id = :job_id and m.contact_id = c.id
