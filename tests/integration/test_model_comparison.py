@@ -25,8 +25,8 @@ DRIFTED = [("non_marketable", False), ("manual", False), *[("non_marketable", Fa
 SIBLING_ON_ANOTHER_CONTACT = [{1: ADDRESSES[0]}, {1: ADDRESSES[0], 2: ADDRESSES[1]}]
 SIBLING_IN_ANOTHER_FIELD = [{1: ADDRESSES[0], 3: ADDRESSES[1]}]
 SIBLING_IS_ROLE_ADDRESS = [{1: ADDRESSES[0], 2: ADDRESSES[1]}, {1: ADDRESSES[1]}, {1: ADDRESSES[1]}]
-# A contact that counted as a duplicate gets an address that no other contact holds.
-DUPLICATE_GAINS_ADDRESS = [
+# A contact that counted as a repeat gets an address that no other contact holds.
+REPEAT_GAINS_ADDRESS = [
     (
         "import",
         [(name, {1: ADDRESSES[0], 2: ADDRESSES[2]}) for name in ("Bob", "Ann")],
@@ -125,5 +125,5 @@ async def test_imports_recognize_contacts_as_the_model_does(database_url: str, s
             job_sequences,
             st.integers(1, 6),
             max_examples=150,
-            explicit_examples=((DUPLICATE_GAINS_ADDRESS, 1), (BECOMES_ROLE_ADDRESS, 3)),
+            explicit_examples=((REPEAT_GAINS_ADDRESS, 1), (BECOMES_ROLE_ADDRESS, 3)),
         )

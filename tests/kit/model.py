@@ -242,8 +242,8 @@ class Model:
         return self._rank(address) >= 5
 
     def _is_role(self, address: str) -> bool:
-        holders = [id_ for id_, links in self.contacts.items() if address in links.values()]
-        persons = max(len(set(holders) - self.repeats), min(len(holders), 2))
+        holding = [id_ for id_, links in self.contacts.items() if address in links.values()]
+        persons = max(len(set(holding) - self.repeats), min(len(holding), 2))
         return persons > self.limit
 
     def _rank(self, address: str) -> int:
