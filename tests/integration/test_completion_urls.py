@@ -51,7 +51,7 @@ async def test_the_next_address_is_tried_if_one_does_not_answer(monkeypatch):
     async def getaddrinfo(_host, port, **_):
         return [(0, 0, 0, "", (text, port)) for text in ("2606:4700::1", "93.184.216.34")]
 
-    async def connect_tcp(host, _port, **_):
+    async def connect_tcp(host, **_):
         tried.append(host)
         raise httpcore.ConnectError
 
