@@ -11,7 +11,7 @@ An existing address takes a stated status only if that has a higher rank.
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StrictBool, StringConstraints
 
 from actions.bulk_action import BulkAction, Params, Propagation, Transition
 from actions.opt_in import OPT_IN_TRANSITIONS, decide_opt_in
@@ -24,12 +24,14 @@ from schemas.statuses import MARKETABLE, Status
 class ImportParams(Params):
     """What the importer claims and adds."""
 
-    permission: bool = Field(description="true if these contacts gave permission for broadcasts")
+    permission: StrictBool = Field(
+        description="true if these contacts gave permission for broadcasts"
+    )
     permission_claimed_by: str | None = Field(None, description="who claims the permission")
     tag: Annotated[ShortText, StringConstraints(strip_whitespace=True)] | None = Field(
         None, description="a tag for every imported contact"
     )
-    statuses: bool | None = Field(None, description="true if the file states statuses")
+    statuses: StrictBool | None = Field(None, description="true if the file states statuses")
 
 
 class ImportContacts(BulkAction):

@@ -9,6 +9,8 @@ from pydantic import (
     ConfigDict,
     Field,
     HttpUrl,
+    StrictBool,
+    StrictInt,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
@@ -109,9 +111,9 @@ class Selection(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    all: bool = False
+    all: StrictBool = False
     tag: Annotated[ShortText | None, _MEANINGFUL, _Condition] = None
-    import_job: Annotated[int | None, _MEANINGFUL, _Condition] = None
+    import_job: Annotated[StrictInt | None, _MEANINGFUL, _Condition] = None
     statuses: Annotated[_ListOf[Status] | None, _MEANINGFUL, _Condition] = None
     contacts: Annotated[_ListOf[ContactId] | None, _MEANINGFUL, _Condition] = None
     addresses: Annotated[_ListOf[AddressText] | None, _MEANINGFUL, _Condition] = None
@@ -154,7 +156,7 @@ class JobRequest(BaseModel):
     fields: FieldNames = DEFAULT_FIELDS
     params: dict[str, Any] = {}
     evidence: dict[str, Any] | None = None
-    plan_first: bool = False
+    plan_first: StrictBool = False
     requested_by: ShortText
     idempotency_key: ShortText | None = None
     correlation_id: ShortText | None = None

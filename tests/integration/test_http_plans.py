@@ -115,6 +115,9 @@ async def test_an_invalid_confirmation_is_rejected(http, key, key_of, planner, p
     problem_detail(await http.post(apply, headers=reader, json=confirmation), 403, "scope-missing")
     invalid = {"expected": {**EXPECTED, "sorts": 1}}
     assert "sorts" in str((await http.post(apply, headers=key, json=invalid)).json())
+    for lax in ({"tolerance": True}, {"expected": {**EXPECTED, "applied": "1"}}):
+        answer = await http.post(apply, headers=key, json=confirmation | lax)
+        assert "Give a whole number" in problem_detail(answer, 422, "invalid")
     twice = json.dumps(confirmation | {"tolerance": 0})[:-1] + ', "tolerance": 1000000}'
     headers = key | {"Content-Type": "application/json"}
     answer = await http.post(apply, headers=headers, content=twice)

@@ -24,7 +24,7 @@ from web.state import State
 
 router = APIRouter(tags=["jobs"])
 
-_Count = Annotated[int, Field(ge=0, le=MAX_ID)]
+_Count = Annotated[int, Field(strict=True, ge=0, le=MAX_ID)]
 
 
 class ExpectedCounts(BaseModel):
