@@ -7,6 +7,7 @@ import typer
 from cli import options
 from cli.context import run
 from cli.listing import AccountFilter, read_list, show_list
+from cli.output_guard import require_stdout
 from cli.rendering import print_answer, print_facts, print_hint, print_json
 from db import hooks as stored
 from producers.hooks import (
@@ -39,6 +40,7 @@ def create(
     json_output: options.Json = False,
 ) -> None:
     """Create a hook. Its paths and its secret are shown once."""
+    require_stdout()
     made = run(
         lambda ctx: create_hook(ctx.pool, ctx.settings, account=account, source=source, actor=CLI)
     )
@@ -86,6 +88,7 @@ def renew(
     json_output: options.Json = False,
 ) -> None:
     """Replace the secret and the form path of a hook. The new ones are shown once."""
+    require_stdout()
     made = run(
         lambda ctx: renew_hook_secret(
             ctx.pool, ctx.settings, hook_id, former_days=former_days, actor=CLI

@@ -1,6 +1,5 @@
 """`sluice import`: create contacts from a CSV file."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -9,7 +8,7 @@ import typer
 
 from cli import options
 from cli.context import CommandContext
-from cli.input_files import STDIN, get_user_name
+from cli.input_files import STDIN, get_stdin, get_user_name
 from cli.progress import ProgressBar
 from cli.rendering import format_count
 from cli.submission import submit_and_show
@@ -85,7 +84,7 @@ async def upload(
     ctx: CommandContext, file: str, asked: dict[str, Any], *, name: str | None = None
 ) -> ImportSubmission:
     """Submit the import of the file (`-`: standard input), with a bar that shows its name."""
-    source: str | BinaryIO = sys.stdin.buffer if file == STDIN else file
+    source: str | BinaryIO = get_stdin() if file == STDIN else file
     total = _input_size(file)
     label = f"Reading {name or file}"
     with ProgressBar(label, counts_bytes=True) as bar:

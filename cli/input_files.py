@@ -24,11 +24,21 @@ from schemas.requests import JobRequest
 STDIN = "-"
 
 
+def get_stdin() -> BinaryIO:
+    """Return standard input; raises InvalidRequest if it was closed before this process began."""
+    if sys.stdin is None:
+        raise InvalidRequest(
+            "Standard input is closed. Nothing was stored. Name a file instead of -, or redirect"
+            " standard input."
+        )
+    return sys.stdin.buffer
+
+
 @contextmanager
 def open_input(source: str, option: str) -> Iterator[BinaryIO]:
     """Open the file `source`, or standard input for `-`; raises InvalidRequest."""
     try:
-        file = sys.stdin.buffer if source == STDIN else Path(source).open("rb")  # noqa: SIM115
+        file = get_stdin() if source == STDIN else Path(source).open("rb")  # noqa: SIM115
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InvalidRequest(f"{option} {source}: {reason}. Nothing was stored.") from None
@@ -82,7 +92,7 @@ async def submit_with_list(
 
 def _confirm(error: MostlyUnknownList, file: BinaryIO) -> None:
     """Ask at the terminal; raises InvalidRequest if the answer is no or nobody can answer."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty() and file.seekable()):
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty() and file.seekable()):
         raise InvalidRequest(f"{error} If they are, give --yes.") from None
     print_hint(
         f"The account does not know {error.unknown:,} of the {error.listed:,} addresses in the"

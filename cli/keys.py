@@ -7,6 +7,7 @@ import typer
 from cli import options
 from cli.context import run
 from cli.listing import AccountFilter, read_list, show_list
+from cli.output_guard import require_stdout
 from cli.rendering import print_answer, print_hint, print_json, print_text
 from db import keys as stored
 from producers.keys import Scope, create_key, parse_expiry, revoke_key
@@ -42,6 +43,7 @@ def create(
     json_output: options.Json = False,
 ) -> None:
     """Create a key. It is shown once, since only its digest is stored."""
+    require_stdout()
     scopes = scope or list(Scope)
     expires_at = None if expires is None else parse_expiry(expires)
     made = run(

@@ -9,7 +9,7 @@ from io import TextIOWrapper
 from typing import Any, TextIO
 
 from cli.rendering import print_error
-from schemas.errors import OutputError
+from schemas.errors import InvalidRequest, OutputError
 
 
 def encode_output() -> None:
@@ -81,6 +81,19 @@ def guard_output() -> Iterator[None]:
         raise SystemExit(error.exit_code) from None
     finally:
         sys.stdout, sys.stderr = given
+
+
+def require_stdout() -> None:
+    """Raise InvalidRequest if standard output was closed before this process began.
+
+    A command calls it before it creates a secret that only its answer shows.
+    """
+    # `guard_output` has put another stream in place of `sys.stdout`.
+    if sys.__stdout__ is None:
+        raise InvalidRequest(
+            "Standard output is closed, so the secret could not be shown. Nothing was changed."
+            " Open standard output and try again."
+        )
 
 
 def _wrap_stream(

@@ -1,5 +1,7 @@
 """Output on terminals of 100 and 60 columns, on a full disk and into a closed pipe."""
 
+import asyncio
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -243,6 +245,56 @@ def test_a_closed_stdout_or_stderr_is_no_failure(job):
         command = f"{' '.join(SLUICE)} job {job} {redirection}"
         done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def run_in_shell(command):
+    """Run `sluice` with arguments and redirections as a shell reads them."""
+    return subprocess.run(
+        f"{' '.join(SLUICE)} {command}", shell=True, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "submit opt-out --contacts - --field email1",
+        "submit opt-out --addresses -",
+        "submit opt-in --all --evidence -",
+        "import - --no-permission",
+    ],
+)
+async def test_a_closed_stdin_is_an_error_in_words(pool, command):
+    """With `<&-` a command that reads `-` says so and ends with status 2."""
+    done = await asyncio.to_thread(run_in_shell, f"{command} <&-")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Standard input is closed. Nothing was stored.")
+    assert await pool.fetchval("select count(*) from jobs") == 0
+
+
+async def test_a_question_is_not_asked_with_a_closed_stdin(pool, tmp_path):
+    """With `<&-` a list of unknown addresses needs --yes, as it does without a terminal."""
+    await pool.execute("insert into accounts (name) values ('third')")
+    unknown = tmp_path / "list.txt"
+    unknown.write_text("".join(f"person{n}@example.com\n" for n in range(300)))
+    command = f"submit opt-out --account third --addresses {unknown} <&-"
+    done = await asyncio.to_thread(run_in_shell, command)
+    assert done.returncode == 2
+    assert done.stderr.endswith("If they are, give --yes.\n")
+
+
+@pytest.mark.parametrize("json_output", ["", " --json"])
+async def test_no_secret_is_created_that_nobody_sees(pool, json_output):
+    """With `>&-` a command that shows a secret once fails before it creates or replaces it."""
+    created = await asyncio.to_thread(run_in_shell, "hooks create --source keap --json")
+    hook = json.loads(created.stdout)["id"]
+    before = await pool.fetch("select * from hooks"), await pool.fetch("select * from api_keys")
+    for command in ("keys create shop", "hooks create --source shop", f"hooks renew {hook}"):
+        done = await asyncio.to_thread(run_in_shell, f"{command}{json_output} >&-")
+        assert done.returncode == 2
+        assert "Standard output is closed" in done.stderr
+        assert "Traceback" not in done.stderr
+    after = await pool.fetch("select * from hooks"), await pool.fetch("select * from api_keys")
+    assert after == before
 
 
 def test_an_export_is_utf8_whatever_the_locale(job, pool):
