@@ -15,6 +15,7 @@ import typer
 from actions.registry import all_actions
 from cli.rendering import print_command, print_text
 from schemas.errors import InvalidRequest, SluiceError
+from schemas.field_errors import to_sentence
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _PLACEHOLDERS = ("example_action", "ExampleAction", "example-action", "Example action")
@@ -132,8 +133,9 @@ def _write_tables(checkout: Path) -> None:
     if done.returncode:
         *_, last = done.stderr.strip().split("\n")
         raise SluiceError(
-            f"The tables of {_PAGE} could not be written: {last}. The action and its test were"
-            " kept. Run `make setup` and then `.venv/bin/python -m tests.kit.documents`."
+            f"The tables of {_PAGE} could not be written. {to_sentence(last)} The action and its"
+            " test were kept. Correct this, or run `make setup` if a package is missing. Then run"
+            " `.venv/bin/python -m tests.kit.documents`."
         )
 
 

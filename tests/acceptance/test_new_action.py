@@ -20,9 +20,9 @@ ACTION = f"actions/{NAME}.py"
 TEST = f"tests/unit/test_{NAME}.py"
 
 
-def python(code: Path, *words: str, **environment: str) -> str:
-    """Run a module of the copied code; return its output."""
-    done = subprocess.run(
+def run_python(code: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a module of the copied code."""
+    return subprocess.run(
         [sys.executable, "-m", *words],
         cwd=code,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(code), **environment},
@@ -31,6 +31,11 @@ def python(code: Path, *words: str, **environment: str) -> str:
         timeout=240,
         check=False,
     )
+
+
+def python(code: Path, *words: str, **environment: str) -> str:
+    """Run a module of the copied code; return its output."""
+    done = run_python(code, *words, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -97,3 +102,28 @@ async def test_a_worker_runs_the_new_action(
         "unengaged_non_marketable",
         False,
     )
+
+
+def test_a_required_parameter_without_a_value_is_named(tmp_path: Path):
+    """After an action with a required parameter, `new-action` says what `VARIANTS` lacks."""
+    code = copy_checkout(tmp_path / "code")
+    python(code, "cli", "new-action", NAME)
+    action = code / ACTION
+    optional = "note: str | None = Field(None, "
+    assert optional in action.read_text()
+    action.write_text(action.read_text().replace(optional, "note: str = Field("))
+    failed = run_python(code, "cli", "new-action", "mark_second")
+    assert failed.returncode == 1
+    assert (
+        f"The action {NAME} has the required parameter note, and VARIANTS in"
+        " tests/kit/documents.py needs a value for it. The action and its test were kept."
+    ) in failed.stderr
+    assert "pydantic" not in failed.stderr
+    documents = code / "tests" / "kit" / "documents.py"
+    wrong = documents.read_text().replace(
+        "VARIANTS: dict[str, Variants] = {",
+        f'VARIANTS: dict[str, Variants] = {{"{NAME}": (("", {{"note": 7}}),),',
+    )
+    documents.write_text(wrong)
+    failed = run_python(code, "tests.kit.documents")
+    assert "gives for note: Give text (given: 7)." in failed.stderr

@@ -5,6 +5,7 @@ generated. `python -m tests.kit.documents` writes it, and a test compares.
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from functools import partial
@@ -12,11 +13,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from actions.bulk_action import BulkAction
 from actions.registry import all_actions, describe_reason, get_action
 from schemas.decisions import AddressState, Decision
 from schemas.errors import MissingEvidence
 from schemas.evidence import Source, require_evidence
+from schemas.field_errors import describe_error
 from schemas.outcomes import STATE_CHANGES, Outcome, Reason
 from schemas.staging import CELL_REJECTION_REASONS, ImportRejectionReason
 from schemas.statuses import MARKETABLE, OWN_RIGHT, Status
@@ -132,9 +136,26 @@ def variants(name: str) -> str:
     )
 
 
+class InvalidVariant(Exception):
+    """`VARIANTS` has no parameters that the action accepts."""
+
+
 def params_of(action: BulkAction, given: dict[str, Any]) -> Any:
-    """Return the parameters as the action takes them."""
-    return action.params.model_validate(given)
+    """Return the parameters as the action takes them; raises InvalidVariant."""
+    try:
+        return action.params.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            raise InvalidVariant(
+                f"The action {action.name} has the required parameter {name}, and VARIANTS in"
+                " tests/kit/documents.py needs a value for it."
+            ) from None
+        raise InvalidVariant(
+            f"The action {action.name} does not accept what VARIANTS in tests/kit/documents.py"
+            f" gives for {name or 'its parameters'}: {describe_error(first)}"
+        ) from None
 
 
 def _situation(known: AddressState) -> str:
@@ -296,4 +317,8 @@ def filled(page: str) -> str:
 
 
 if __name__ == "__main__":
-    TRANSITIONS.write_text(filled(TRANSITIONS.read_text()))
+    try:
+        text = filled(TRANSITIONS.read_text())
+    except InvalidVariant as error:
+        sys.exit(str(error))
+    TRANSITIONS.write_text(text)
