@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 from fastapi import Request
 from starlette.datastructures import FormData, MutableHeaders, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from producers.fair_executor import run_off_loop
@@ -36,6 +37,9 @@ MAX_JOB_PART_BYTES = 1_000_000
 
 _MAX_CONTENT_TYPE = 1_000
 """In characters. Parsing takes time in proportion to the square of its length."""
+
+_MAX_PARTS = 2
+"""The job and its list."""
 
 _DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
@@ -102,7 +106,11 @@ async def _read_form(request: Request, caller: Caller) -> FormData:
     """Return the form, with its files on disk; raise Problem if the disk is full."""
     try:
         # Both parts may come as files. A part that is no file is kept in memory.
-        return await request.form(max_files=2, max_fields=2, max_part_size=MAX_JOB_PART_BYTES)
+        return await request.form(
+            max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=MAX_JOB_PART_BYTES
+        )
+    except HTTPException as error:
+        raise _to_form_problem(error) from None
     except OSError as error:
         if error.errno not in _DISK_FULL_ERRNOS:
             raise
@@ -114,6 +122,20 @@ async def _read_form(request: Request, caller: Caller) -> FormData:
             " later, or send it in parts, each as a job of its own.",
             headers={"Retry-After": str(UPLOAD_RETRY_SECONDS)},
         ) from error
+
+
+def _to_form_problem(error: HTTPException) -> Exception:
+    """Return the problem for an error of Starlette's parser, whose kinds differ only in text."""
+    told = error.detail
+    if told.startswith("Part exceeded maximum size"):
+        return _part_too_large(f"The part `{_JOB_PART}`, or a list that is not sent as a file,")
+    if told.startswith("Too many f"):
+        return _invalid_form(f"it has more than {_MAX_PARTS} parts")
+    if told.startswith("The Content-Disposition"):
+        return _invalid_form("a part has no name")
+    if told.startswith("Missing boundary"):
+        return _invalid_content_type()
+    return error
 
 
 def _as_latin_1(request: Request, count_bytes: Callable[[int], None]) -> Request:
@@ -143,28 +165,39 @@ def _check_parts(form: FormData) -> Mapping[str, UploadFile | str]:
         raise _invalid_form(f"unknown part {shorten(repr(unknown[0]))}")
     if len(names) != len(set(names)):
         raise _invalid_form("a part is repeated")
-    if _JOB_PART not in names or len(names) != len({_JOB_PART, "list"}):
-        raise _invalid_form("a part is missing")
+    if _JOB_PART not in names:
+        raise _invalid_form(f"the part `{_JOB_PART}` is missing")
+    if len(names) < _MAX_PARTS:
+        raise _invalid_form(f"the part {_name_list_parts()} is missing")
+    if len(names) > _MAX_PARTS:
+        raise _invalid_form("it has two lists, and a job takes one")
     return dict(form.multi_items())
 
 
 def _invalid_form(what: str) -> Problem:
-    list_parts = " or ".join(f"`{name}`" for name in LIST_PARTS)
     return Problem(
         problems.INVALID,
         f"The form was rejected and nothing was stored: {what}. Send the part `{_JOB_PART}` in"
-        f" JSON, and a list in a file as the part {list_parts}.",
+        f" JSON, and a list in a file as the part {_name_list_parts()}.",
     )
+
+
+def _name_list_parts() -> str:
+    return " or ".join(f"`{name}`" for name in LIST_PARTS)
 
 
 def _read_job_part(part: UploadFile | str) -> bytes:
     if not isinstance(part, str) and (part.size or 0) > MAX_JOB_PART_BYTES:
-        raise Problem(
-            problems.BODY_TOO_LARGE,
-            f"The part `{_JOB_PART}` has more than {MAX_JOB_PART_BYTES:,} bytes. Nothing was"
-            " stored. Send a long list as a file.",
-        )
+        raise _part_too_large(f"The part `{_JOB_PART}`")
     return _part_file(part).read()
+
+
+def _part_too_large(what: str) -> Problem:
+    return Problem(
+        problems.BODY_TOO_LARGE,
+        f"{what} has more than {MAX_JOB_PART_BYTES:,} bytes. Nothing was stored. Send a long list"
+        " as a file.",
+    )
 
 
 def _part_file(part: UploadFile | str) -> BinaryIO:

@@ -76,7 +76,46 @@ async def test_a_selection_narrows_a_file(http, key, pool, runner):
     [
         (form(LISTED, contacts="1\n2\nthree\n"), 422, "Line 3 of the contacts: 'three'"),
         (form(LISTED, people="1"), 422, "unknown part 'people'"),
-        ({"files": {"contacts": ("c", "1")}}, 422, "a part is missing"),
+        ({"files": {"contacts": ("c", "1")}}, 422, "the part `job` is missing"),
+        (
+            {"files": {"job": ("j", json.dumps(LISTED))}},
+            422,
+            "the part `contacts` or `addresses` is missing",
+        ),
+        (form(LISTED, contacts="1", addresses="a@x.example"), 422, "it has two lists, and"),
+        (
+            {"files": [("job", ("j", "{}")), *[("contacts", ("c", "1"))] * 2]},
+            422,
+            "it has more than 2 parts. Send the part `job` in JSON, and a list in a file as",
+        ),
+        (
+            form({**LISTED, "params": {"note": 1_000_000 * "x"}}, contacts="1"),
+            413,
+            "or a list that is not sent as a file, has more than 1,000,000 bytes.",
+        ),
+        (
+            {
+                "files": {
+                    "job": ("j", f'{{"x": "{1_000_000 * "x"}"}}'),
+                    "contacts": ("c", "1"),
+                }
+            },
+            413,
+            "The part `job` has more than 1,000,000 bytes.",
+        ),
+        (
+            {
+                "headers": {"Content-Type": "multipart/form-data; boundary=B"},
+                "content": b"--B\r\nContent-Disposition: form-data\r\n\r\n1\r\n--B--\r\n",
+            },
+            422,
+            "a part has no name",
+        ),
+        (
+            {"headers": {"Content-Type": "multipart/form-data"}, "content": b"--B--\r\n"},
+            400,
+            "The form's Content-Type cannot be read.",
+        ),
         ({"data": {"job": "{}"}, "files": {"job": ("j", "{}")}}, 422, "a part is repeated"),
         ({"data": {"job": "{"}, "files": {"contacts": ("c", "1")}}, 400, "is not JSON"),
         ({"data": {"job": "7"}, "files": {"contacts": ("c", "1")}}, 422, "The part `job`"),
@@ -87,9 +126,10 @@ async def test_a_selection_narrows_a_file(http, key, pool, runner):
 )
 async def test_an_invalid_form_is_rejected(http, key, pool, arguments, status, expected):
     """The error names the wrong line or part, and nothing is stored."""
-    answer = await http.post("/v1/jobs", headers=key, **arguments)
+    arguments = arguments | {"headers": key | arguments.get("headers", {})}
+    answer = await http.post("/v1/jobs", **arguments)
     assert answer.status_code == status, answer.text
-    assert expected in answer.text
+    assert expected in answer.json()["detail"]
     assert await pool.fetchval("select count(*) from jobs") == 0
 
 

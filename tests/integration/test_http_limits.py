@@ -217,12 +217,12 @@ async def test_the_parts_of_a_form_are_limited(http, key_of, pool):
     long, deep = f'"{"x" * 2_000_000}"', "[" * 100 + "]" * 100
     ids = ("contacts", (None, "1\n2"))
     for parts, statuses in (
-        ([("job", (None, job % long)), ids], {400}),
+        ([("job", (None, job % long)), ids], {413}),
         ([("job", ("job.json", job % long)), ids], {413}),
         ([("job", ("job.json", job % deep)), ids], {400}),
         ([("job", ("job.json", job % "NaN")), ids], {422}),
-        ([("job", (None, job % '"x"'))] + [("contacts", ("a", "1"))] * 3, {400}),
-        ([("job", (None, job % '"x"'))] + [("contacts", (None, "1"))] * 3, {400}),
+        ([("job", (None, job % '"x"'))] + [("contacts", ("a", "1"))] * 3, {422}),
+        ([("job", (None, job % '"x"'))] + [("contacts", (None, "1"))] * 3, {422}),
     ):
         answer = await http.post("/v1/jobs", files=parts, headers=headers)
         assert answer.status_code in statuses, answer.text
