@@ -55,7 +55,19 @@ def _field_errors(
     for each in error.errors(include_url=False):
         where = ".".join(str(part) for part in (*within, *each["loc"]))
         known = tuple(model.model_fields) if len(each["loc"]) == 1 else ()
-        yield FieldError(where or "all", describe_error(each, known=known))
+        told = describe_error(each, known=known, is_required=_is_required(model, each["loc"]))
+        yield FieldError(where or "all", told)
+
+
+def _is_required(model: Any, place: Sequence[str | int]) -> bool:
+    """Return whether the model, or one within it, requires the field at the place."""
+    field = None
+    for name in place:
+        fields = getattr(model, "model_fields", {})
+        if (field := fields.get(name)) is None:
+            return False
+        model = field.annotation
+    return field is not None and field.is_required()
 
 
 def input_too_large(what: str, why: InputTooLarge) -> InvalidRequest:
@@ -95,11 +107,10 @@ def require_storable_texts(what: str, model: BaseModel, *, exclude: Any = None) 
 def require_storable(what: str, value: Any) -> None:
     """Raise InvalidRequest for a text, at any depth of `value`, that Postgres cannot store."""
     if (names := _find_unstorable(value)) is not None:
-        where = ", ".join([what, *map(shorten, names)])
-        raise InvalidRequest(
-            f"{where} was rejected and nothing was stored. It contains a NUL character or bytes"
-            " that are not UTF-8. Remove them and try again."
-        )
+        why = "It contains a NUL character or bytes that are not UTF-8. Remove them and try again."
+        if names:
+            raise invalid_request(what, [FieldError(".".join(map(shorten, names)), why)])
+        raise InvalidRequest(f"{what} was rejected and nothing was stored. {why}")
 
 
 def _find_unstorable(value: Any) -> list[str] | None:

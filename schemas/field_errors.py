@@ -40,7 +40,7 @@ def _list_choices(expected: str) -> str:
 
 def _ask_for_text(context: Context) -> str:
     if context["min_length"] == 1:
-        return f"{_EMPTY} Give some text, or leave it out."
+        return "Give some text."
     return _FORMATTER.vformat("Give {min_length:character/characters} or more.", (), context)
 
 
@@ -61,7 +61,7 @@ _SENTENCES_OF_KINDS: Mapping[str | Callable[[Context], str], str] = {
     "Give {max_length:entry/entries} at most.": "too_long",
     _ask_for_text: "string_too_short",
     "Give {max_length:character/characters} at most.": "string_too_long url_too_long",
-    "It does not have the form {pattern}.": "string_pattern_mismatch",
+    "Give text of the form {pattern}.": "string_pattern_mismatch",
     "It has a character that is not valid Unicode.": "string_unicode",
     lambda context: _list_choices(context["expected"]): "enum literal_error",
     lambda context: _list_choices(context["expected_tags"]): "union_tag_invalid",
@@ -98,11 +98,13 @@ _SENTENCES = {
 }
 
 
-def describe_error(mistake: Any, *, known: Sequence[str] = (), quoting: bool = True) -> str:
+def describe_error(
+    mistake: Any, *, known: Sequence[str] = (), is_required: bool = False, quoting: bool = True
+) -> str:
     """Write one of the errors of a ValidationError as a sentence for people.
 
-    `known` lists the valid names if one is unknown. With `quoting`, the wrong value is repeated,
-    shortened.
+    `known` lists the valid names if one is unknown. What `is_required` cannot be left out. With
+    `quoting`, the wrong value is repeated, shortened.
     """
     kind = mistake["type"]
     if kind == "extra_forbidden":
@@ -117,8 +119,8 @@ def describe_error(mistake: Any, *, known: Sequence[str] = (), quoting: bool = T
     except KeyError:
         told = _GENERAL
     value = mistake.get("input")
-    if value == "" and not told.startswith(_EMPTY):
-        return f"{_EMPTY} {told.removesuffix('.')}, or leave it out."
+    if value == "" or (kind == "string_too_short" and context.get("min_length") == 1):
+        return f"{_EMPTY} {told}" if is_required else f"{_EMPTY} {told[:-1]}, or leave it out."
     if quoting and not kind.startswith("missing") and isinstance(value, str | int | float):
         # Cut a long text first, so that not all of it is copied.
         value = value[: MAX_SHOWN_LENGTH + 1] if isinstance(value, str) else value

@@ -41,7 +41,7 @@ async def _handle_error(request: Request, error: Exception) -> ProblemResponse:
     """If Postgres may not answer, have the server monitor check it."""
     if isinstance(error, DATABASE_ERRORS) and not isinstance(error, CONNECTION_USABLE_ERRORS):
         get_state(request).server_monitor.check_database_soon()
-    return build_problem_response(to_problem(error))
+    return build_problem_response(to_problem(error, request.scope))
 
 
 async def _handle_disconnect(_request: Request, _error: Exception) -> None:
@@ -69,6 +69,8 @@ async def _handle_validation_error(_request: Request, error: Exception) -> Probl
 def _describe_error(location: str, message: str) -> str:
     """Describe an error for people; `location` is for programs."""
     part, _, name = location.partition(".")
+    # A parameter may be repeated; the message quotes the wrong value.
+    name = name.partition(".")[0] if part == "query" else name
     return f"{_PART_NAMES[part]} {describe_path(name)}: {message}"
 
 

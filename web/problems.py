@@ -4,6 +4,7 @@ The meaning of a `type` never changes. Programs tell problems apart by it, peopl
 """
 
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -123,14 +124,17 @@ EXPECTED_ERRORS: tuple[type[BaseException], ...] = (SluiceError, *DATABASE_ERROR
 """What `to_problem` is for."""
 
 
-def to_problem(error: BaseException) -> Problem:
-    """Return the problem for one of `EXPECTED_ERRORS`; without a kind it is `unavailable`."""
+def to_problem(error: BaseException, scope: Mapping[str, Any]) -> Problem:
+    """Return the problem of a request for one of `EXPECTED_ERRORS`.
+
+    Without a kind it is `unavailable`.
+    """
     if isinstance(error, Problem):
         return error
     if isinstance(error, CONNECTION_USABLE_ERRORS):
-        return unavailable_problem("The rows are locked by another transaction.")
+        return unavailable_problem("The rows are locked by another transaction.", scope)
     if isinstance(error, DATABASE_ERRORS):
-        return unavailable_problem("Postgres does not answer.")
+        return unavailable_problem("Postgres does not answer.", scope)
     for family, kind in _KIND_BY_ERROR.items():
         if isinstance(error, family):
             return Problem(kind, str(error), **_extension_members(error))
@@ -143,14 +147,19 @@ def to_problem(error: BaseException) -> Problem:
     return Problem(UNAVAILABLE, text, headers=RETRY_HEADERS)
 
 
-def unavailable_problem(why: str) -> Problem:
-    """Build the problem for an error that passes by itself."""
-    return Problem(
-        UNAVAILABLE,
-        f"{why} The request was done completely or not at all. With the same Idempotency-Key it is"
-        " safe to send it again.",
-        headers=RETRY_HEADERS,
-    )
+def unavailable_problem(why: str, scope: Mapping[str, Any]) -> Problem:
+    """Build the problem of a request for an error that passes by itself."""
+    return Problem(UNAVAILABLE, f"{why} {describe_repetition(scope)}", headers=RETRY_HEADERS)
+
+
+def describe_repetition(scope: Mapping[str, Any]) -> str:
+    """Say what was done of a request that failed, and that it may be sent again."""
+    dependant = getattr(scope.get("route"), "dependant", None)
+    headers = {header.alias for header in dependant.header_params} if dependant else set()
+    again = "It is safe to send it again."
+    if "idempotency-key" in headers:
+        again = "With the same Idempotency-Key it is safe to send it again."
+    return f"The request was done completely or not at all. {again}"
 
 
 def _extension_members(error: BaseException) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from web.app import ROUTERS, create_app
 from web.auth import JobsReader
 from web.middleware import timeout
 from web.problems import ProblemKind
+from web.routes.jobs import IdempotencyKey
 from web.state import State
 
 SECRET = "anna@example.org, of whom nobody may read in a log"
@@ -51,6 +52,13 @@ def app(settings: Settings) -> FastAPI:
     @app.get("/fails/postgres")
     async def postgres() -> None:
         raise asyncpg.ConnectionDoesNotExistError(SECRET)
+
+    @app.post("/fails/keyed/{how}")
+    async def keyed(how: str, state: State, idempotency_key: IdempotencyKey = None) -> None:
+        if how == "slow":
+            async with state.pool.acquire() as connection:
+                await connection.execute("select pg_sleep(60)")
+        raise KeyError if how == "unforeseen" else asyncpg.ConnectionDoesNotExistError
 
     @app.post("/fails/slow")
     @app.get("/fails/slow")
@@ -151,6 +159,18 @@ async def test_a_lost_postgres_connection_gets_503(http, lines):
     assert int(answer.headers["Retry-After"]) >= 1
     assert SECRET not in answer.text
     assert [line["level"] for line in lines()] == ["info"]
+
+
+async def test_only_a_route_that_takes_a_key_asks_for_the_same_key(http, key_of, monkeypatch):
+    """After 500 or 503 the caller learns that a repetition is safe, and whether it needs a key."""
+    headers = await key_of()
+    monkeypatch.setattr(timeout, "RESPONSE_TIMEOUT_SECONDS", 0.5)
+    for how in ("slow", "postgres", "unforeseen"):
+        without = problem_of(await http.get(f"/fails/{how}", headers=headers))["detail"]
+        assert "completely or not at all. It is safe to send it again." in without
+        assert "Idempotency-Key" not in without
+        keyed = problem_of(await http.post(f"/fails/keyed/{how}", headers=headers))["detail"]
+        assert "With the same Idempotency-Key it is safe to send it again." in keyed
 
 
 async def test_a_slow_response_times_out(http, monkeypatch, lines):
@@ -269,7 +289,7 @@ def test_types_of_problems_differ() -> None:
 )
 def test_servers_and_settings_are_not_disclosed(family) -> None:
     """Only operators see the details of these errors."""
-    problem = problems.to_problem(family("Postgres at db.internal:5432 cannot be used"))
+    problem = problems.to_problem(family("Postgres at db.internal:5432 cannot be used"), {})
     assert (problem.kind, "db.internal" in str(problem)) == (problems.UNAVAILABLE, False)
 
 
@@ -291,7 +311,7 @@ def test_every_error_of_sluice_becomes_a_problem() -> None:
         error.args = ("text",)
         for name in ("prompts", "field_errors"):
             setattr(error, name, ())
-        assert problems.to_problem(error)
+        assert problems.to_problem(error, {})
 
 
 INVALID_IDS = (

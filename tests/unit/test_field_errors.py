@@ -70,7 +70,7 @@ class Odd(BaseModel):
         ({"several": 1}, "Give a list (given: 1)."),
         ({"word": "a"}, "Give 2 characters or more (given: 'a')."),
         ({"word": "aaaaaa"}, "Give 5 characters at most (given: 'aaaaaa')."),
-        ({"word": "AA"}, "It does not have the form ^[a-z]+$ (given: 'AA')."),
+        ({"word": "AA"}, "Give text of the form ^[a-z]+$ (given: 'AA')."),
         ({"number": 0}, "Give more than 0 (given: 0)."),
         ({"number": 2_000_000}, "Give 1,000,000 or less (given: 2000000)."),
         ({"number": 3}, "Give a multiple of 2 (given: 3)."),

@@ -9,7 +9,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime import events, logs
-from web.problems import INTERNAL, Problem, build_problem_response
+from web.problems import INTERNAL, Problem, build_problem_response, describe_repetition
 from web.request_notes import RequestNotes, begin_notes
 from web.streaming import StreamAbortedError
 
@@ -60,7 +60,7 @@ class RequestMiddleware:
             _log_failure(scope, notes, error)
             # uvicorn cuts off a response that has begun.
             if not status:
-                problem = _internal_problem(notes.correlation_id)
+                problem = _internal_problem(scope, notes.correlation_id)
                 await build_problem_response(problem)(scope, receive, send_wrapped)
         finally:
             notes.release()
@@ -99,11 +99,10 @@ def _log_failure(scope: Scope, notes: RequestNotes, error: Exception) -> None:
     )
 
 
-def _internal_problem(correlation_id: str) -> Problem:
+def _internal_problem(scope: Scope, correlation_id: str) -> Problem:
     return Problem(
         INTERNAL,
-        "Sluice failed, and logged the error. The request was done completely or not at all. With"
-        " the same Idempotency-Key it is safe to send it again. Tell the operator the"
+        f"Sluice failed, and logged the error. {describe_repetition(scope)} Tell the operator the"
         " correlation_id.",
         correlation_id=correlation_id,
     )

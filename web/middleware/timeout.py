@@ -47,7 +47,7 @@ class TimeoutMiddleware:
                 raise
             _abandon(task)
             problem = unavailable_problem(
-                f"The request took longer than {RESPONSE_TIMEOUT_SECONDS:.0f} seconds."
+                f"The request took longer than {RESPONSE_TIMEOUT_SECONDS:.0f} seconds.", scope
             )
             await build_problem_response(problem)(scope, receive, send)
         except asyncio.CancelledError:

@@ -51,7 +51,7 @@ class _PageRoute(APIRoute):
 def _page_or_raise(request: Request, error: BaseException) -> HTMLResponse:
     if "text/html" not in request.headers.get("accept", ""):
         raise error
-    problem = to_problem(error)
+    problem = to_problem(error, request.scope)
     get_notes().problem = problem.kind.slug
     match problem.kind.status:
         case HTTPStatus.NOT_FOUND | HTTPStatus.TOO_MANY_REQUESTS as status:
