@@ -96,6 +96,16 @@ _VOCABULARY = {
 """Parameters of the queries, so that none of them repeats the ranks."""
 
 
+async def avoid_comparing_pairs(connection: asyncpg.Connection) -> None:
+    """Let the transaction join tables by hashing, whatever the statistics say.
+
+    A new database has no statistics, and the planner expects a few rows in each table.
+    """
+    # With the default memory, grouping millions of results would mostly go through the disk.
+    await _planner_sql.join_by_hash(connection, memory=_SORT_MEMORY)
+    await _planner_sql.avoid_merge_joins(connection)
+
+
 async def check_invariant(
     connection: asyncpg.Connection,
     invariant: Invariant,
@@ -111,8 +121,7 @@ async def check_invariant(
     """
     query = next(getattr(sql, invariant.name) for sql in _SUBJECTS if hasattr(sql, invariant.name))
     async with connection.transaction(readonly=True):
-        # With the default memory, grouping millions of results would mostly go through the disk.
-        await _planner_sql.join_by_hash(connection, memory=_SORT_MEMORY)
+        await avoid_comparing_pairs(connection)
         rows = [
             row
             async for row in query(

@@ -10,6 +10,11 @@
 -- Let the transaction use :memory for each sort and hash.
 select set_config('enable_nestloop', 'off', true), set_config('work_mem', :memory, true);
 
+-- name: avoid_merge_joins!
+-- Let the transaction join by nothing but hashing, after `join_by_hash`. A merge join may sort by the first columns
+-- of a key only, such as the account and the job. It would then compare all pairs of rows of a job.
+select set_config('enable_mergejoin', 'off', true);
+
 -- name: plan_for_values!
 -- Plan each statement for its values. Addresses of several contacts are looked up for a small selection; for a large
 -- one, all of them are read.

@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from db import invariants
 from db.pool import open_pool
 from tests.conftest import NewDatabase
 from tests.kit import query_plans
@@ -38,6 +39,9 @@ more.
 
 MAX_ROWS_OF_JOB = 30 * CONTACTS
 """The limit for a statement that may read a whole job or page; pairs would be millions."""
+
+MAX_ROWS_OF_INVARIANT = 80 * CONTACTS
+"""The limit for an invariant, which reads several tables; pairs would be millions."""
 
 MAX_ROWS_OF = {"lock_repeated_role_addresses": 6_000, "find_missed_propagation": 6_000}
 """The limits for statements that look up the 1,001 addresses of an import."""
@@ -117,6 +121,11 @@ VALUES: dict[str, dict[str, Any]] = {
 _ALL_DONE = f"""
 update job_chunks set state = 'done', empty = pairs where job_id = {OPT_OUT};
 update jobs set selected = (select sum(pairs) from job_chunks where job_id = {OPT_OUT})
+where id = {OPT_OUT}"""
+
+_OPT_OUT_COMPLETED = f"""
+update job_chunks set state = 'done', applied = 4, finished_at = now() where job_id = {OPT_OUT};
+update jobs set state = 'completed', finished_at = now(), applied = selected
 where id = {OPT_OUT}"""
 
 PREPARATIONS = {
@@ -382,6 +391,33 @@ async def test_a_plan_that_compares_all_pairs_is_found(connection):
     for run in (explain, explain_generic):
         async with rolled_back(connection):
             assert touched_rows(await run(connection, compared, [OPT_OUT])) > MAX_ROWS_OF_JOB
+
+
+@pytest.mark.parametrize(
+    "subject", ["invariants", "invariants_of_results", "invariants_of_addresses"]
+)
+async def test_invariants_touch_each_row_a_few_times(connection, subject):
+    """`sluice verify` does not compare all pairs of rows, in one account or in all. No plan has a
+    merge join: whether one compares pairs depends on the sizes of the tables.
+    """
+    excessive = []
+    async with rolled_back(connection):
+        await connection.execute(_OPT_OUT_COMPLETED)
+        await invariants.avoid_comparing_pairs(connection)
+        for name in sorted(query_plans.statement_names(subject)):
+            statement = query_plans.statement(subject, name)
+            for account_id in (ACCOUNT, None):
+                given = invariants._VOCABULARY | {
+                    "account_id": account_id,
+                    "limit": invariants.MAX_EXAMPLES,
+                    "role_address_limit": 10,
+                }
+                values = [given[key] for key in statement.parameters]
+                plan = await explain(connection, statement, values)
+                merges = any(node["Node Type"] == "Merge Join" for node in query_plans.nodes(plan))
+                if merges or touched_rows(plan) > MAX_ROWS_OF_INVARIANT:
+                    excessive.append(f"{name}, account {account_id}: {touched_rows(plan)} rows")
+    assert excessive == []
 
 
 async def versions(connection: asyncpg.Connection, values: dict[str, Any]) -> list[int]:

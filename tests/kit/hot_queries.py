@@ -27,7 +27,8 @@ HOT = {
         "results_page results_scanned_to unprocessed_page unprocessed_lines_page"
         " unprocessed_addresses_page rejections_page"
     ),
-    "forecasting": "join_by_hash plan_for_values get_last_chunk_no count_held_once",
+    "forecasting": "join_by_hash avoid_merge_joins plan_for_values get_last_chunk_no"
+    " count_held_once",
     "hooks": "insert_hook get_hook renew_hook_secret account_of_hook",
     "immediate_opt_outs": "set_idle_timeout insert_completed_job",
     "import_chunks": (
