@@ -33,7 +33,7 @@ with privileges (name, verbs, columns) as (
          '{salt,key_id,former_salt,former_key_id,former_until,revoked_at}'),
         ('recognized_rows', '{select,insert}', null),
         ('import_rejections', '{select,insert}', null),
-        ('import_repeats', '{select,insert}', null),
+        ('import_repeated_addresses', '{select,insert}', null),
         ('import_rows', '{select,insert,delete}', null),
         ('job_addresses', '{select,insert,delete}', null),
         ('job_chunks', '{select,insert,update}', null),

@@ -157,7 +157,7 @@ with held as materialized (
         (account_id, address, match_key, status, status_job_id, contact_count, repeat_count)
     select :account_id, k.address, k.match_key,
            coalesce((:initial_statuses_by_stated::email_status[])[array_position(:stated::email_status[], coalesce(
-               (select r.status from import_repeats r
+               (select r.status from import_repeated_addresses r
                 where cardinality(:stated::email_status[]) > 0
                   and r.account_id = :account_id and r.job_id = :job_id and r.match_key = k.match_key),
                k.status))], :status::email_status),
@@ -174,7 +174,7 @@ with held as materialized (
     where e.account_id = :account_id and e.id = n.id
       -- A sub-query for a value: `not exists` may read all repeats of the import into memory.
       and (not n.role or (
-          select r.contact_count from import_repeats r
+          select r.contact_count from import_repeated_addresses r
           where r.account_id = :account_id and r.job_id = :job_id and r.match_key = n.match_key) is null)
 ), linked as (
     insert into contact_emails (account_id, contact_id, field, address_id)
@@ -253,7 +253,7 @@ with keys as materialized (
     group by a.match_key
 ), stated as materialized (
     select k.match_key, coalesce(
-        (select r.status from import_repeats r
+        (select r.status from import_repeated_addresses r
          where r.account_id = :account_id and r.job_id = :job_id and r.match_key = k.match_key),
         k.status) as status
     from keys k
@@ -275,7 +275,7 @@ select e.id, (person_count(e.contact_count, e.repeat_count) - mine.persons + r.p
            as person_count
 from email_addresses e
 cross join lateral (
-    select person_count from import_repeats
+    select person_count from import_repeated_addresses
     where account_id = :account_id and job_id = :job_id and match_key = e.match_key
     limit 1
 ) r

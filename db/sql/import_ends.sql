@@ -10,7 +10,7 @@ from email_addresses e
 where e.account_id = :account_id
   and e.id = any(array(
       select known.id
-      from import_repeats r
+      from import_repeated_addresses r
       cross join lateral (
           select a.id from email_addresses a
           where a.account_id = :account_id and a.match_key = r.match_key
@@ -29,7 +29,7 @@ for no key update;
 -- and count the contacts of a role address again for each.
 with held as materialized (
     select known.id, counted.contacts, counted.repeats
-    from import_repeats r
+    from import_repeated_addresses r
     cross join lateral (
         select a.id from email_addresses a
         where a.account_id = :account_id and a.match_key = r.match_key
@@ -57,7 +57,7 @@ where e.account_id = :account_id and e.id = any(array(select id from held)) and 
 -- planner may take the import for one row and read it whole, or the account's addresses in the order of keys.
 with spared as materialized (
     select e.id
-    from import_repeats r
+    from import_repeated_addresses r
     cross join lateral (
         select a.id from email_addresses a
         where a.account_id = :account_id and a.match_key = r.match_key

@@ -1,5 +1,5 @@
 -- Invariants of addresses, as those in invariants.sql. What an unfinished import leaves to its end is named where it
--- matters: the role addresses that its file repeats (`import_repeats`).
+-- matters: the role addresses that its file repeats (`import_repeated_addresses`).
 
 -- name: every_history_is_unbroken
 -- Applied results that do not begin with the status with which the previous one ended; addresses that differ from their
@@ -132,7 +132,7 @@ with sources as (
       and person_count(y.contact_count, y.repeat_count) <= :role_address_limit
       and (:account_id::bigint is null or y.account_id = :account_id)
       and not exists (
-          select from import_repeats i
+          select from import_repeated_addresses i
           join jobs j on j.account_id = i.account_id and j.id = i.job_id
           where i.account_id = y.account_id and i.match_key = y.match_key
             and j.state in ('planning', 'running', 'paused'))
@@ -172,7 +172,7 @@ where (a.contact_count, a.repeat_count) <> (coalesce(h.contacts, 0), coalesce(h.
   and (:account_id::bigint is null or a.account_id = :account_id)
   and not (person_count(a.contact_count, a.repeat_count) > :role_address_limit
            and a.contact_count <= h.contacts and exists (
-      select from import_repeats i
+      select from import_repeated_addresses i
       join jobs j on j.account_id = i.account_id and j.id = i.job_id
       where i.account_id = a.account_id and i.match_key = a.match_key
         and j.state in ('planning', 'running', 'paused')))

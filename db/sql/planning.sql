@@ -29,7 +29,7 @@ from frozen cross join cut_into_chunks(frozen.ids, :chunk_size::int) c;
 -- same addresses are one), and the strongest of the statuses that they state for it. The rows of one address
 -- are sorted together. To find the repeated addresses first and join the rows to them took twenty times as
 -- long: the planner expects few of them, and compares each with all.
-insert into import_repeats (account_id, job_id, match_key, contact_count, person_count, status)
+insert into import_repeated_addresses (account_id, job_id, match_key, contact_count, person_count, status)
 select :account_id, :job_id, match_key, count(*),
        count(distinct array(select unnest(match_keys) order by 1)), max(status)
 from (

@@ -73,7 +73,7 @@ cross join lateral (
     where a.account_id = y.account_id and a.address_id = y.id and b.address_id <> y.id
       and person_count(y.contact_count, y.repeat_count) <= :limit
       and not exists (
-          select from import_repeats i
+          select from import_repeated_addresses i
           join jobs j on j.id = i.job_id
           where j.account_id = y.account_id and i.match_key = y.match_key
             and j.state in ('planning', 'running', 'paused'))

@@ -131,7 +131,7 @@ where id = {OPT_OUT}"""
 PREPARATIONS = {
     "freeze_list": f"delete from job_chunks where job_id = {OPT_OUT}",
     "freeze_import": f"delete from job_chunks where job_id = {IMPORT}",
-    "insert_repeats": f"delete from import_repeats where job_id = {IMPORT}",
+    "insert_repeats": f"delete from import_repeated_addresses where job_id = {IMPORT}",
     "insert_links": f"""
         insert into contacts (account_id, id)
     select account_id, item_id from import_rows where job_id = {IMPORT}""",
@@ -173,7 +173,7 @@ from generate_series(1, 200) n;
 insert into import_rows (account_id, job_id, item_id, line, addresses, match_keys)
 select 1, 1 + n % 40, -n, n, array['a' || n, null, null], array['a' || n, null, null]
 from generate_series(1, 200) n;
-insert into import_repeats (account_id, job_id, match_key, contact_count, person_count)
+insert into import_repeated_addresses (account_id, job_id, match_key, contact_count, person_count)
 select 1, 1 + n % 40, 'a' || n, 2, 2 from generate_series(1, 200) n;
 insert into recognized_rows (account_id, job_id, item_id, contact_id)
 select 1, 1 + n % 40, -n, -n from generate_series(1, 200) n;
@@ -235,7 +235,7 @@ from generate_series(1, {CONTACTS}) n,
      lateral (select case when n % 4 = 0 then 2 * n - 1 || '@host.example'
                           else 'new' || n || '@host.example' end as key,
                      'shared' || n % 1000 || '@host.example' as other) k;
-insert into import_repeats (account_id, job_id, match_key, contact_count, person_count)
+insert into import_repeated_addresses (account_id, job_id, match_key, contact_count, person_count)
 select {ACCOUNT}, {IMPORT}, 'shared' || n || '@host.example', 10, 10
 from generate_series(0, 1000) n;
 insert into recognized_rows (account_id, job_id, item_id, contact_id)

@@ -132,7 +132,7 @@ select id, n, 'tag' || n from accounts, generate_series(1, 50) n;
 insert into contact_tags (account_id, tag_id, contact_id)
 select account_id, 1 + contact_id % 50, contact_id from places where contact_id % 3 = 0;
 
-insert into import_repeats (account_id, job_id, match_key, contact_count, person_count)
+insert into import_repeated_addresses (account_id, job_id, match_key, contact_count, person_count)
 select j.account_id, j.id, 'shared' || n || '@host.example', 2, 2
 from generate_series(0, 12000) n join jobs j on j.id = 50 + 50 * (n % 58);
 
@@ -158,7 +158,7 @@ select {ACCOUNT}, {IMPORT} - 50 * (n % 2), {FIRST_ROW} + n, n, array[key, key ||
        array[key, key || '2', null]
 from generate_series(1, 30000) n, lateral (select 'new' || n || '@host.example' as key) k;
 
-insert into import_repeats (account_id, job_id, match_key, contact_count, person_count)
+insert into import_repeated_addresses (account_id, job_id, match_key, contact_count, person_count)
 select {ACCOUNT}, {IMPORT}, 'shared' || n || '@host.example', 2, 2 from generate_series(0, 2000) n;
 """
 """Rows that the planner's statistics do not cover yet, as for an import that has just begun."""

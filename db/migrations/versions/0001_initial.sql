@@ -414,7 +414,7 @@ create table import_rows (
 
 -- Addresses that an import has in several rows. Whether one is a role address must not depend on which of its rows are
 -- done first.
-create table import_repeats (
+create table import_repeated_addresses (
     account_id bigint not null,
     job_id bigint not null,
     match_key text not null,
