@@ -15,7 +15,7 @@ from cli.context import CommandContext
 from cli.rendering import print_hint
 from producers.file_text import read_text
 from producers.submit import JobSubmission, submit
-from producers.uploads import AddressUpload, ContactUpload, Upload
+from producers.uploads import UPLOAD_TYPES, Upload
 from schemas.actors import CLI
 from schemas.errors import InvalidRequest, MostlyUnknownList, error_text
 from schemas.json_input import DuplicateName, read_json
@@ -46,12 +46,6 @@ def open_input(source: str, option: str) -> Iterator[BinaryIO]:
         yield file
 
 
-_UPLOAD_TYPES: dict[str, Callable[[BinaryIO, str], Upload]] = {
-    "contacts": ContactUpload,
-    "addresses": AddressUpload,
-}
-
-
 class ListFile(NamedTuple):
     """An open file with a list, and what creates an upload of it."""
 
@@ -62,7 +56,7 @@ class ListFile(NamedTuple):
 @contextmanager
 def open_list(given: Mapping[str, Any]) -> Iterator[ListFile | None]:
     """Open the file of --contacts or --addresses, if there is one; raises InvalidRequest."""
-    for name, upload_type in _UPLOAD_TYPES.items():
+    for name, upload_type in UPLOAD_TYPES.items():
         if given.get(name) is not None:
             with open_input(given[name], f"--{name}") as file:
                 yield ListFile(file, partial(upload_type, file, given["encoding"]))

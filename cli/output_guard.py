@@ -28,26 +28,25 @@ class OutputClosed(Exception):
     """The reader has closed the pipe, as after `| head`."""
 
 
+_Guard = Callable[[TextIO], AbstractContextManager[None]]
+
+
 class _GuardedStream:
     """A stream whose failures are told apart from those of files and connections.
 
     All of them raise OSError. What fails here is the answer, and not the work.
     """
 
-    def __init__(
-        self, stream: TextIO, guard: Callable[[TextIO], AbstractContextManager[None]]
-    ) -> None:
+    def __init__(self, stream: TextIO, guard: _Guard) -> None:
         self._stream = stream
         self._guard = guard
 
     def write(self, text: str) -> int:
-        """Write the text; raises what the guard raises."""
         with self._guard(self._stream):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Write what is buffered; raises what the guard raises."""
         with self._guard(self._stream):
             self._stream.flush()
 
@@ -96,9 +95,7 @@ def require_stdout() -> None:
         )
 
 
-def _wrap_stream(
-    stream: TextIO | None, guard: Callable[[TextIO], AbstractContextManager[None]]
-) -> TextIO:
+def _wrap_stream(stream: TextIO | None, guard: _Guard) -> TextIO:
     """Guard the stream; output to one that was closed before this process began is dropped."""
     kept = stream or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     return _GuardedStream(kept, guard)  # type: ignore[return-value] # has what is used of a TextIO
@@ -108,22 +105,17 @@ def _wrap_stream(
 def _translate_errors(stream: TextIO) -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
-        _discard_buffer(stream)
-        raise OutputClosed from None
     except OSError as error:
-        _discard_buffer(stream)
+        # What is buffered would fail again when the interpreter exits.
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+        if isinstance(error, BrokenPipeError):
+            raise OutputClosed from None
         full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
         raise OutputError(
             f"The answer could not be written: {error.strerror}. It is incomplete, and what the"
             " command did stays done. "
             + ("Free some space, or write to another disk." if full else "Write it elsewhere.")
         ) from None
-
-
-def _discard_buffer(stream: TextIO) -> None:
-    """Drop what is buffered, which would fail again when the interpreter exits."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)

@@ -95,7 +95,9 @@ async def _write_results(
 ) -> None:
     async with ctx.pool.acquire() as connection:
         job = await require_job(connection, job_id)
-    if outcome is ResultFilter.UNPROCESSED and _awaits_selection(job):
+    has_own_items = creates_contacts(job.action) or lists_addresses(job)
+    awaits_selection = job.planned_at is None and not has_own_items
+    if outcome is ResultFilter.UNPROCESSED and awaits_selection:
         print_hint("Its contacts are not selected yet, so there is no list of them.")
     export = _choose_export(job, outcome, reason)
     if form is Format.TABLE:
@@ -108,11 +110,6 @@ async def _write_results(
     async with aclosing(exports.stream_pages(ctx.pool, export, form=lines, limit=limit)) as pages:
         async for page in pages:
             sys.stdout.write(page.lines)
-
-
-def _awaits_selection(job: jobs.Job) -> bool:
-    has_own_items = creates_contacts(job.action) or lists_addresses(job)
-    return job.planned_at is None and not has_own_items
 
 
 def _choose_export(job: jobs.Job, outcome: ResultFilter | None, reason: str | None) -> Export:

@@ -1,8 +1,7 @@
 """Errors for invalid requests, which say what to correct; nothing is stored then."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -44,19 +43,14 @@ def convert_validation_error(
             f"{what} was rejected and nothing was stored. It has {error.error_count():,} errors."
             " Send a small request first, whose errors are listed."
         )
-    told = list(islice(_field_errors(error, model, within), MAX_FIELD_ERRORS))
-    left = error.error_count() - len(told)
-    return invalid_request(what, told, f"There are {left:,} more errors." if left else "")
-
-
-def _field_errors(
-    error: ValidationError, model: type[BaseModel], within: tuple[str, ...]
-) -> Iterator[FieldError]:
-    for each in error.errors(include_url=False):
+    listed: list[FieldError] = []
+    for each in error.errors(include_url=False)[:MAX_FIELD_ERRORS]:
         where = ".".join(str(part) for part in (*within, *each["loc"]))
         known = tuple(model.model_fields) if len(each["loc"]) == 1 else ()
         told = describe_error(each, known=known, is_required=_is_required(model, each["loc"]))
-        yield FieldError(where or "all", told)
+        listed.append(FieldError(where or "all", told))
+    left = error.error_count() - len(listed)
+    return invalid_request(what, listed, f"There are {left:,} more errors." if left else "")
 
 
 def _is_required(model: Any, place: Sequence[str | int]) -> bool:

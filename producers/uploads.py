@@ -4,6 +4,7 @@ A thread reads the file in blocks, and Postgres sorts the list, so memory is bou
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import BinaryIO, ClassVar, NamedTuple
 
@@ -128,6 +129,11 @@ class AddressUpload:
 
 Upload = ContactUpload | AddressUpload
 """The file of one request."""
+
+UPLOAD_TYPES: dict[str, Callable[[BinaryIO, str], Upload]] = {
+    each.name: each for each in (ContactUpload, AddressUpload)
+}
+"""The lists that may come in a file, by their names in a selection."""
 
 MAX_IDS = 50_000_000
 """Ids in one list: Postgres sorts them in an array, and a value has at most 1 GB."""

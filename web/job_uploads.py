@@ -4,7 +4,7 @@ import errno
 import io
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, BinaryIO
+from typing import Any
 
 from fastapi import Request
 from starlette.datastructures import FormData, MutableHeaders, UploadFile
@@ -14,7 +14,7 @@ from starlette.types import Message
 from producers.fair_executor import run_off_loop
 from producers.invalid_request import shorten
 from producers.keys import Caller
-from producers.uploads import AddressUpload, ContactUpload, Upload
+from producers.uploads import UPLOAD_TYPES, Upload
 from runtime import events, logs
 from schemas.requests import UPLOADED
 from web import problems
@@ -43,9 +43,7 @@ _MAX_PARTS = 2
 
 _DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
-LIST_PARTS: dict[str, Callable[[BinaryIO, str], Upload]] = {
-    each.name: each for each in (ContactUpload, AddressUpload)
-}
+_LIST_PARTS = " or ".join(f"`{name}`" for name in UPLOAD_TYPES)
 """The parts that may have a list, which replaces that of the job's selection."""
 
 
@@ -93,11 +91,16 @@ async def read_uploaded_job(
         try:
             parts = _check_parts(form)
             (name,) = parts.keys() - {_JOB_PART}
-            text = _read_job_part(parts[_JOB_PART])
+            job = _as_file(parts[_JOB_PART])
+            if (job.size or 0) > MAX_JOB_PART_BYTES:
+                raise _part_too_large(f"The part `{_JOB_PART}`")
+            text = job.file.read()
             body = await run_off_loop(
                 caller.account, lambda: _parse_job(text, name), is_long=is_large(text)
             )
-            yield body, LIST_PARTS[name](_part_file(parts[name]), _part_charset(parts[name]))
+            listed = _as_file(parts[name])
+            charset = get_charset(listed.headers.get("content-type", "")) or "utf-8"
+            yield body, UPLOAD_TYPES[name](listed.file, charset)
         finally:
             await form.close()
 
@@ -160,7 +163,7 @@ def _as_latin_1(request: Request, count_bytes: Callable[[int], None]) -> Request
 
 def _check_parts(form: FormData) -> Mapping[str, UploadFile | str]:
     names = [name for name, _ in form.multi_items()]
-    unknown = sorted(set(names) - {_JOB_PART, *LIST_PARTS})
+    unknown = sorted(set(names) - {_JOB_PART, *UPLOAD_TYPES})
     if unknown:
         raise _invalid_form(f"unknown part {shorten(repr(unknown[0]))}")
     if len(names) != len(set(names)):
@@ -168,7 +171,7 @@ def _check_parts(form: FormData) -> Mapping[str, UploadFile | str]:
     if _JOB_PART not in names:
         raise _invalid_form(f"the part `{_JOB_PART}` is missing")
     if len(names) < _MAX_PARTS:
-        raise _invalid_form(f"the part {_name_list_parts()} is missing")
+        raise _invalid_form(f"the part {_LIST_PARTS} is missing")
     if len(names) > _MAX_PARTS:
         raise _invalid_form("it has two lists, and a job takes one")
     return dict(form.multi_items())
@@ -178,18 +181,8 @@ def _invalid_form(what: str) -> Problem:
     return Problem(
         problems.INVALID,
         f"The form was rejected and nothing was stored: {what}. Send the part `{_JOB_PART}` in"
-        f" JSON, and a list in a file as the part {_name_list_parts()}.",
+        f" JSON, and a list in a file as the part {_LIST_PARTS}.",
     )
-
-
-def _name_list_parts() -> str:
-    return " or ".join(f"`{name}`" for name in LIST_PARTS)
-
-
-def _read_job_part(part: UploadFile | str) -> bytes:
-    if not isinstance(part, str) and (part.size or 0) > MAX_JOB_PART_BYTES:
-        raise _part_too_large(f"The part `{_JOB_PART}`")
-    return _part_file(part).read()
 
 
 def _part_too_large(what: str) -> Problem:
@@ -200,11 +193,12 @@ def _part_too_large(what: str) -> Problem:
     )
 
 
-def _part_file(part: UploadFile | str) -> BinaryIO:
+def _as_file(part: UploadFile | str) -> UploadFile:
+    """Return the part; one that is no file becomes one, which names no charset."""
     if not isinstance(part, str):
-        return part.file
+        return part
     try:
-        return io.BytesIO(part.encode(_BYTE_CHARSET))
+        return UploadFile(io.BytesIO(part.encode(_BYTE_CHARSET)))
     except UnicodeEncodeError:
         # The charset in an odd Content-Type was ignored.
         raise _invalid_content_type() from None
@@ -216,13 +210,6 @@ def _invalid_content_type() -> Problem:
         "The form's Content-Type cannot be read. Nothing was stored. Send it as"
         f" `{FORM_MEDIA_TYPE}; boundary=...`.",
     )
-
-
-def _part_charset(part: UploadFile | str) -> str:
-    """Return the charset that a file names; a part that is no file cannot name one."""
-    if isinstance(part, str):
-        return "utf-8"
-    return get_charset(part.headers.get("content-type", "")) or "utf-8"
 
 
 def _parse_job(text: bytes, name: str) -> JobCreate:

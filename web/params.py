@@ -40,11 +40,9 @@ class _AnyConvertor(Convertor[str]):
     regex = r"[\s\S]*"
 
     def convert(self, value: str) -> str:
-        """Return the text of the path."""
         return value
 
     def to_string(self, value: str) -> str:
-        """Return the text for the path."""
         return value
 
 
