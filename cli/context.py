@@ -74,16 +74,14 @@ def require_redis(settings: Settings) -> None:
     from runtime.redis_client import redis_client  # noqa: PLC0415
 
     assert settings.redis_url is not None
-    client = redis_client(settings.redis_url)
     try:
-        client.ping()
+        with redis_client(settings.redis_url) as client:
+            client.ping()
     except (redis.RedisError, OSError) as error:
         raise QueueUnreachable(
             f"Redis cannot be used: {error_text(error)}. Nothing was done."
             " Check REDIS_URL and that the server runs, then try again."
         ) from error
-    finally:
-        client.close()
 
 
 async def run_async(

@@ -84,7 +84,6 @@ def _require_checkout(folder: Path) -> None:
 
 
 def _require_new(checkout: Path, name: str, targets: dict[Path, str]) -> None:
-    """Raise InvalidRequest if an action has the name, or a file to write exists."""
     paths = [*(path for path in targets if path != _PAGE), Path("actions") / name]
     taken = [f"{path} exists" for path in paths if (checkout / path).exists()]
     if name in all_actions():

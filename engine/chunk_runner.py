@@ -209,7 +209,6 @@ class ChunkRunner(NamedTuple):
         *,
         lock_all: bool,
     ) -> ChunkResult:
-        """Decide and write the chunk, and mark it done."""
         began = time.perf_counter()
         decided = await self.decide(connection, chunk, lock_all=lock_all, record_task=record_task)
         with _wrap_errors(chunk):

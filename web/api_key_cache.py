@@ -47,10 +47,8 @@ class ApiKeyCache:
         if caller is None:
             self._callers.pop(key, None)
         else:
-            self._callers[key] = (
-                requested_at + min(KEY_CACHE_SECONDS, caller.seconds_left),
-                caller,
-            )
+            until = requested_at + min(KEY_CACHE_SECONDS, caller.seconds_left)
+            self._callers[key] = (until, caller)
             self._schedule_usage_write(caller, requested_at)
         return caller
 

@@ -57,13 +57,8 @@ async def _handle_validation_error(_request: Request, error: Exception) -> Probl
     if more := len(found) - len(errors):
         lines.append(f"There are {more:,} more errors.")
     told = "".join(f"\n  {line}" for line in lines)
-    return build_problem_response(
-        Problem(
-            problems.INVALID,
-            f"The request was rejected and nothing was done:{told}",
-            errors=errors,
-        )
-    )
+    detail = f"The request was rejected and nothing was done:{told}"
+    return build_problem_response(Problem(problems.INVALID, detail, errors=errors))
 
 
 def _describe_error(location: str, message: str) -> str:

@@ -112,16 +112,14 @@ async def _check_database(settings: Settings) -> None:
 
 async def _check_queue(settings: Settings) -> None:
     assert settings.redis_url is not None
-    client = redis_client(settings.redis_url)
     try:
-        await asyncio.to_thread(client.ping)
+        with redis_client(settings.redis_url) as client:
+            await asyncio.to_thread(client.ping)
     except (redis.RedisError, OSError) as error:
         raise QueueUnreachable(
             f"Redis cannot be used: {type(error).__name__}. Nothing was started."
             " Check REDIS_URL and that the server runs, then try again."
         ) from error
-    finally:
-        client.close()
 
 
 if __name__ == "__main__":
