@@ -18,7 +18,6 @@ from schemas.errors import InvalidRequest
 
 _MAX_COLUMNS_SHOWN = 20
 
-
 _File = Annotated[
     str, typer.Argument(metavar="FILE.csv", help="The contacts; - reads standard input.")
 ]

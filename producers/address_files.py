@@ -151,7 +151,6 @@ def _set_dialect(table: Table) -> list[int] | None:
             " was stored. Remove a title above the header, name a column `email` or `address`, or"
             " give one address per line."
         )
-
     table.guess_dialect(_addresses_in)
     return None
 

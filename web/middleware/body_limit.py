@@ -18,7 +18,6 @@ MIN_BYTES_PER_SECOND = 1_000
 """A client that sends a body, or reads a response, more slowly than this for SLOW_CLIENT_SECONDS is
 cut off."""
 
-
 FORM_MEDIA_TYPE = "multipart/form-data"
 
 
@@ -63,8 +62,9 @@ class BodyLimitMiddleware:
             if size > limit:
                 raise _too_large_problem(limit)
             ended = not message.get("more_body", False)
-            if not ended:
-                self._require_min_rate(size, waited)
+            if not ended and waited > self._slow_seconds and size < MIN_BYTES_PER_SECOND * waited:
+                why = f"came at less than {MIN_BYTES_PER_SECOND:,} bytes a second"
+                raise _too_slow_problem(why)
             if size > LARGE_BODY_BYTES and not accepts_files(scope):
                 large.peer = large.peer or get_peer(scope, self._proxies)
                 await self._large_bodies.grow(large, size)
@@ -80,10 +80,6 @@ class BodyLimitMiddleware:
             await self._app(scope, receive_limited, send_wrapped)
         finally:
             self._large_bodies.release(large)
-
-    def _require_min_rate(self, size: int, waited: float) -> None:
-        if waited > self._slow_seconds and size < MIN_BYTES_PER_SECOND * waited:
-            raise _too_slow_problem(f"came at less than {MIN_BYTES_PER_SECOND:,} bytes a second")
 
 
 def accepts_files(scope: Scope) -> bool:

@@ -91,17 +91,15 @@ def _add_html(responses: dict[int | str, dict[str, Any]]) -> dict[int | str, dic
     return responses
 
 
-_NO_SUCH_LINK: dict[int | str, dict[str, Any]] = {
-    404: {"description": "The link does not exist.", "content": {"text/html": {}}}
-}
-
-
 @router.head(_LINK_PATH, response_class=HTMLResponse, include_in_schema=False)
 @router.get(
     _LINK_PATH,
     summary="Show the unsubscribe page",
     response_class=HTMLResponse,
-    responses={**_NO_SUCH_LINK, **_add_html(problem_responses(problems.TOO_MANY_REQUESTS))},
+    responses={
+        404: {"description": "The link does not exist.", "content": {"text/html": {}}},
+        **_add_html(problem_responses(problems.TOO_MANY_REQUESTS)),
+    },
 )
 async def show_unsubscribe_page(token: str, request: Request, state: State) -> HTMLResponse:
     """Show a page with a button to unsubscribe. Showing it changes nothing."""
