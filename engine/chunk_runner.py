@@ -52,11 +52,6 @@ class DecidedChunk(NamedTuple):
     counts: ChunkCounts
 
     @property
-    def rows(self) -> ResultRows:
-        """The results."""
-        return self.decisions.rows
-
-    @property
     def changes(self) -> dict[int, Change]:
         """The changes to write.
 
@@ -271,7 +266,7 @@ class ChunkRunner(NamedTuple):
         """
         snapshot = decided.snapshot
         contact_ids = source_of(self.job).contact_ids(chunk)
-        exclusive, shared = partition_rows(decided.rows, snapshot.inputs, contact_ids)
+        exclusive, shared = partition_rows(decided.decisions.rows, snapshot.inputs, contact_ids)
         insert_results = partial(
             results.insert_results,
             connection,

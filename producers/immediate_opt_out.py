@@ -247,7 +247,7 @@ class _Attempt(NamedTuple):
             chunk=chunk,
             received_at=decided.snapshot.decided_at - timedelta(seconds=now - self.began),
             decided_at=decided.snapshot.decided_at,
-            rows=decided.rows,
+            rows=decided.decisions.rows,
             contacts=decided.snapshot.contacts,
             new=listed and listed.new,
             new_status=initial_status(action, params),
