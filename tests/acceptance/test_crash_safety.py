@@ -17,9 +17,9 @@ from tests.acceptance.conftest import StartGroup
 from tests.kit.factories import fill_large_account, make_account, statuses_of
 from tests.kit.waiting import wait_until_async
 
-LARGE_ACCOUNT = 30_000
-MEDIUM_ACCOUNT = 10_000
-SMALL_CHUNKS = {"CHUNK_SIZE": "50"}
+LARGE_ACCOUNT = 12_000
+MEDIUM_ACCOUNT = 4_000
+SMALL_CHUNKS = {"CHUNK_SIZE": "20"}
 """Hundreds of chunks, so that a loss happens in the middle of a job."""
 
 Twins = Callable[[int], Awaitable[tuple[str, str]]]

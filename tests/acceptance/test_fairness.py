@@ -16,7 +16,7 @@ from tests.kit.model import RANK, SPREAD_RANK, Model
 from tests.kit.submitting import EVIDENCE
 from tests.kit.waiting import wait_until_async
 
-LARGE = 40_000
+LARGE = 16_000
 ACCOUNTS = 10
 CONTACTS_EACH = 3_000
 
@@ -67,7 +67,7 @@ async def test_small_jobs_do_not_wait_for_a_large_one(
     await fill_large_account(pool, account_id, LARGE)
     rows = await pool.fetch("select id from contacts order by id desc limit 101")
     one, *hundred = [row["id"] for row in rows]
-    start_group(processes=2, CHUNK_SIZE="50")
+    start_group(processes=2, CHUNK_SIZE="20")
     for action in ("opt_in", "opt_out"):
         large = await submit_account_job(pool, settings, "crowded", action)
         await under_way(pool, large)
