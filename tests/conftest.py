@@ -68,6 +68,8 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["folder"] = str(node.config.stash[_FOLDER])
 
 
+# Nothing that imports and collection make is garbage; searching it takes as long as a few tests.
+gc.disable()
 register_hypothesis_profiles()
 # pytest-xdist sets COLUMNS for its processes. Command output would be wrapped at places that depend
 # on the length of this folder's name.
@@ -75,9 +77,10 @@ os.environ.pop("COLUMNS", None)
 
 
 def pytest_collection_finish() -> None:
-    """Exclude imported and collected objects from garbage collection. They stay until the end and
-    took a tenth of the time of unit tests.
+    """Exclude imported and collected objects from garbage collection, and begin it. They stay until
+    the end and took a tenth of the time of unit tests.
     """
+    gc.enable()
     gc.collect()
     gc.freeze()
 

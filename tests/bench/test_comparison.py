@@ -27,7 +27,7 @@ from runtime.devservers.embedded import ServerUrls
 
 ONLY = ("one_statement", "sluice_2")
 TINY = Sizes.quick(300)._replace(
-    passes=2, import_rows=50, small_jobs=2, http_opt_outs=50, seconds=1
+    passes=1, import_rows=50, small_jobs=2, http_opt_outs=50, seconds=1
 )
 
 
