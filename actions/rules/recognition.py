@@ -131,7 +131,7 @@ class _Recognizer:
             (rank, candidate.id, candidate)
             for candidate in sharing.values()
             if not _names_contradict(row, candidate)
-            and (rank := self._rank_agreement(candidate.held, wanted)) is not None
+            and (rank := self._rank_agreement(candidate, wanted)) is not None
             and (not _ids_differ(row, candidate) or (rank <= 1 and _share_a_name(row, candidate)))
         ]
         return min(ranked)[2] if ranked else None
@@ -142,13 +142,15 @@ class _Recognizer:
             if self._counts.can_recognize(key):
                 yield from self._by_key.get(key, ())
 
-    def _rank_agreement(self, held: frozenset[str], wanted: frozenset[str]) -> int | None:
+    def _rank_agreement(self, candidate: ContactCandidate, wanted: frozenset[str]) -> int | None:
         """Return how well the addresses agree, 0 the best; None where they do not."""
+        held = candidate.held
         if held == wanted:
             return 0
         if held > wanted:
             return 1
-        if held < wanted and not all(map(self._counts.is_role_address, held)):
+        is_known = held < wanted and not all(map(self._counts.is_role_address, held))
+        if is_known and _has_room(candidate, wanted):
             return 2
         return None
 
@@ -237,7 +239,8 @@ class _Recognizer:
 
 
 def _has_room(candidate: ContactCandidate, wanted: frozenset[str]) -> bool:
-    return len(candidate.held | wanted) <= len(FIELDS)
+    # A contact may hold one address in several fields.
+    return len(candidate.match_keys) + len(wanted - candidate.held) <= len(FIELDS)
 
 
 def _ids_differ(row: RowToRecognize, candidate: ContactCandidate) -> bool:

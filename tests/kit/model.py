@@ -151,7 +151,11 @@ class Model:
                 ranked.append((0, contact))
             elif held > wanted:
                 ranked.append((1, contact))
-            elif held < wanted and not all(map(self._is_role, held)):
+            elif (
+                held < wanted
+                and len(links) + len(wanted - held) <= 3
+                and not all(map(self._is_role, held))
+            ):
                 ranked.append((2, contact))
         return min(ranked)[1] if ranked else None
 

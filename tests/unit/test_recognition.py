@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from itertools import combinations, count
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from actions.rules.recognition import FIELDS, ContactCounts, recognize
@@ -254,6 +254,28 @@ def test_a_full_contact_gets_no_further_address():
     known = candidate(1, "Ann", "a@x.example", "b@x.example", "c@x.example", external_id="7")
     found = recognize_in([known], [row(9, "Ann", "a@x.example", "d@x.example", external_id="7")])
     assert found.matches == {}
+
+
+@given(
+    st.dictionaries(st.sampled_from(FIELDS), st.sampled_from(KEYS), min_size=1),
+    st.lists(st.one_of(st.none(), st.sampled_from(KEYS)), min_size=3, max_size=3),
+    st.sampled_from([None, "7"]),
+)
+@example({1: KEYS[0], 2: KEYS[0]}, KEYS[:3], None)
+@example({1: KEYS[0], 2: KEYS[0]}, KEYS[:3], "7")
+def test_an_address_in_several_fields_takes_each_of_them(match_keys, wanted, external_id):
+    """A contact that holds one address in several fields gets only as many addresses as it has
+    free fields. The row becomes a new contact if it has more.
+    """
+    known = ContactCandidate(1, "Ann", None, None, external_id, False, dict(match_keys))
+    found = recognize_in(
+        [known], [RowToRecognize(9, "Ann", None, None, external_id, tuple(wanted))]
+    )
+    added = {each.field for each in found.additions}
+    assert len(added) == len(found.additions)
+    assert not added & match_keys.keys()
+    if found.matches:
+        assert {key for key in wanted if key} <= known.held
 
 
 def test_a_repeat_counts_when_its_twin_gets_another_address():
